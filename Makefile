@@ -1,0 +1,43 @@
+# Everything below needs Python 3.11 or newer, make, and the package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DURATION ?= 30
+JSON ?= 0
+
+.PHONY: venv demo test lint types layers tests bench lock clean
+
+venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
+
+$(VENV)/.ready: requirements/all.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: venv  ## the whole path on this machine; DURATION=seconds (0: until Ctrl-C), JSON=1
+	@$(BIN)/python -m gateway.lab.demo --duration $(DURATION) $(if $(filter 1,$(JSON)),--json)
+
+test: lint types layers tests  ## what must pass before anything lands
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv
+	$(BIN)/mypy
+
+layers: venv
+	$(BIN)/lint-imports
+
+tests: venv
+	$(BIN)/pytest
+
+bench: venv  ## every benchmark; `python -m bench NAME --json` for one
+	$(BIN)/python -m bench all
+
+lock: venv  ## renew the hash-locked requirements
+	$(BIN)/python requirements/lock.py
+
+clean:
+	rm -rf $(VENV) .demo build *.egg-info

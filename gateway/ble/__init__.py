@@ -1,0 +1,1 @@
+"""Links to wearables, collection and backfill."""

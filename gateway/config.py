@@ -1,0 +1,178 @@
+"""TOML in, frozen models out: validated once, at the edge; an unknown key is an error.
+
+`config/gateway.toml` and `config/receiver.toml` show every key with its unit and default.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+
+from gateway.errors import ConfigError
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths are relative to the configuration file."""
+    base: Path | None = info.context
+    return path if base is None else (base / path)
+
+
+def _endpoint(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):  # noqa: PLR2004 - TCP's range
+        raise ValueError("is not HOST:PORT")
+    return value
+
+
+FilePath = Annotated[Path, AfterValidator(_resolve)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+GatewayId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySection(_Section):
+    """Who this box is and where it keeps what it must remember."""
+
+    id: GatewayId
+    state_dir: FilePath
+
+
+class IdentitySection(_Section):
+    """Where the gateway's keys and what it trusts lie."""
+
+    ca: FilePath
+    tls_cert: FilePath
+    tls_key: FilePath
+    signing_cert: FilePath
+    signing_key: FilePath
+    fleet_root: FilePath
+    key_list: FilePath
+
+
+class BrokerSection(_Section):
+    """How to reach the broker; used by both sides."""
+
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+    keepalive_s: int = Field(default=20, ge=5, le=3600)
+    connect_timeout_s: float = Field(default=10.0, gt=0, le=120)
+    backoff_max_s: float = Field(default=30.0, gt=0, le=3600)
+
+
+class UplinkSection(BrokerSection):
+    """The gateway's way to the cloud."""
+
+    window: int = Field(default=64, ge=1, le=1024)
+    ack_timeout_s: float = Field(default=10.0, gt=0, le=600)
+    receipt_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+
+
+class OutboxSection(_Section):
+    """How much is kept and how often it is made durable."""
+
+    tick_ms: int = Field(default=250, ge=0, le=60_000)
+    offline_tick_ms: int = Field(default=2_000, ge=0, le=60_000)
+    segment_bytes: int = Field(default=4 << 20, ge=1 << 20, le=64 << 20)
+    capacity_bytes: int = Field(default=1 << 30, ge=8 << 20)
+
+
+class EnvelopeSection(_Section):
+    """How readings are sealed."""
+
+    epoch_max_s: int = Field(default=3600, ge=1, le=86_400)
+    heartbeat_s: int = Field(default=60, ge=1, le=3600)
+    allow_classical: bool = False
+
+
+class BleSection(_Section):
+    """Which radio; `virtual:PATH` reaches virtual wearables through a Unix socket (needs the `lab` extra)."""
+
+    adapter: Annotated[str, Field(pattern=r"^(hci\d+|virtual:.+|none)$")] = "hci0"
+    connect_timeout_s: float = Field(default=20.0, gt=0, le=120)
+    retry_max_s: float = Field(default=60.0, gt=0, le=3600)
+    racp_timeout_s: float = Field(default=30.0, gt=0, le=300)
+
+
+class MetricsSection(_Section):
+    """Prometheus; loopback unless told otherwise."""
+
+    listen: Endpoint | Literal["off"] = "127.0.0.1:9464"
+
+
+class LogSection(_Section):
+    """What is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class GatewayConfig(_Section):
+    """The whole of `gateway.toml`."""
+
+    gateway: GatewaySection
+    identity: IdentitySection
+    uplink: UplinkSection
+    outbox: OutboxSection = OutboxSection()
+    envelope: EnvelopeSection = EnvelopeSection()
+    ble: BleSection = BleSection()
+    metrics: MetricsSection = MetricsSection()
+    log: LogSection = LogSection()
+
+
+class ReceiverSection(_Section):
+    """What the receiver keeps and with whose keys it works."""
+
+    state_dir: FilePath
+    registry: FilePath
+    recipient_keys: tuple[FilePath, ...] = Field(min_length=1)
+    receipt_key: FilePath
+    key_list: FilePath
+
+
+class TlsSection(_Section):
+    """The receiver's client certificate for the broker."""
+
+    ca: FilePath
+    cert: FilePath
+    key: FilePath
+
+
+class IngestSection(_Section):
+    """Bounds of one commit and of what waits."""
+
+    receive_maximum: int = Field(default=256, ge=1, le=65_535)
+    parked_bundles: int = Field(default=4096, ge=1, le=1 << 20)
+
+
+class ReceiverConfig(_Section):
+    """The whole of `receiver.toml`."""
+
+    receiver: ReceiverSection
+    tls: TlsSection
+    broker: BrokerSection
+    ingest: IngestSection = IngestSection()
+    metrics: MetricsSection = MetricsSection(listen="127.0.0.1:9465")
+    log: LogSection = LogSection()
+
+
+C = TypeVar("C", GatewayConfig, ReceiverConfig)
+
+
+def load(path: Path, model: type[C]) -> C:
+    """Read `path` as `model`.
+
+    Raises `ConfigError` that names the file and every wrong key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return model.model_validate(document, context=path.resolve().parent)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from error

@@ -1,0 +1,1 @@
+"""Sans-IO: CBOR, COSE, HPKE keying and ratchet, the hash chain, receipts."""

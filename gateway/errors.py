@@ -1,0 +1,145 @@
+"""The error tree, by who is to blame.
+
+Every error that this project raises on purpose is a `GatewayError`. `cause` is a short fixed word that serves as a
+metric label; the message names what was wrong and, where there is one, the way out. Messages never carry readings.
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """The root: whatever this project refuses, it refuses with one of these."""
+
+    cause: ClassVar[str] = "internal"
+
+
+class ConfigError(GatewayError):
+    """A configuration file, a key or a command line is wrong; a person mends it."""
+
+    cause = "config"
+
+
+class IdentityError(GatewayError):
+    """A key, certificate or key list is missing, has the wrong mode, or does not verify."""
+
+    cause = "identity"
+
+
+class DeviceError(GatewayError):
+    """A wearable, or the radio between, is to blame."""
+
+    cause = "device"
+
+
+class DecodeError(DeviceError):
+    """A characteristic's bytes break its specification."""
+
+    cause = "decode"
+
+
+class LinkError(DeviceError):
+    """A Bluetooth link dropped, could not be made, or is not secure enough."""
+
+    cause = "link"
+
+
+class ProcedureError(DeviceError):
+    """A control-point procedure failed, timed out, or its answer contradicts itself."""
+
+    cause = "procedure"
+
+
+class SealError(GatewayError):
+    """An envelope cannot be made, or one that was received must not be believed."""
+
+    cause = "seal"
+
+
+class MalformedError(SealError):
+    """Bytes that are not the deterministic encoding of a known structure."""
+
+    cause = "malformed"
+
+
+class SignatureError(SealError):
+    """A signature does not verify, or is not in its one allowed form."""
+
+    cause = "signature"
+
+
+class SignerError(SealError):
+    """A signer is unknown, or signs for a gateway that is not its own."""
+
+    cause = "signer"
+
+
+class EpochHashError(SealError):
+    """Epoch parts do not match the hashes that the signature covers: stripped, added or exchanged."""
+
+    cause = "epoch-hash"
+
+
+class UnknownEpochError(SealError):
+    """A part needs an epoch that has not arrived yet."""
+
+    cause = "unknown-epoch"
+
+
+class DecryptError(SealError):
+    """A part does not open, or its epoch secret does not match its commitment."""
+
+    cause = "decrypt"
+
+
+class OutboxError(GatewayError):
+    """The outbox cannot keep what it was given."""
+
+    cause = "outbox"
+
+
+class OutboxLockedError(OutboxError):
+    """Another process holds the outbox."""
+
+    cause = "outbox-locked"
+
+
+class OutboxFullError(OutboxError):
+    """There is no room and nothing may be forgotten."""
+
+    cause = "outbox-full"
+
+
+class OutboxWriteError(OutboxError):
+    """The file system refused a write or a sync; what was in flight is not durable."""
+
+    cause = "outbox-write"
+
+
+class UplinkError(GatewayError):
+    """The broker, or the network to it, is to blame."""
+
+    cause = "uplink"
+
+
+class ConnectionRefusedByBrokerError(UplinkError):
+    """The broker or its TLS refused the connection."""
+
+    cause = "refused"
+
+
+class ConnectionLostError(UplinkError):
+    """The connection ended or fell silent."""
+
+    cause = "lost"
+
+
+class ReceiptError(GatewayError):
+    """A receipt or key list from the cloud must not be believed."""
+
+    cause = "receipt"
+
+
+class StoreError(GatewayError):
+    """The receiver's database failed or holds something unexpected."""
+
+    cause = "store"

@@ -1,0 +1,1 @@
+"""Sans-IO: one file per GATT health profile, decode and encode."""

@@ -1,0 +1,1 @@
+"""What proves the rest: virtual wearables, embedded broker, fault proxy, demo."""

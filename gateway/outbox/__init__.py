@@ -1,0 +1,1 @@
+"""The only queue, the only durable thing."""

@@ -1,0 +1,1 @@
+"""The cloud's side: ingest (sans-IO), stores, transport."""
