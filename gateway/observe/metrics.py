@@ -1,0 +1,96 @@
+"""What both sides count, by Prometheus' naming rules.
+
+Labels are bounded words (a metric's name, an error's `cause`); no label ever carries a patient, a stream or a value.
+Each process makes one of these and hands it down; nothing registers globally, so tests make as many as they like.
+"""
+
+import platform
+from typing import ClassVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from gateway import __version__
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+class _Metrics:
+    """A registry with build information, and the text that Prometheus reads."""
+
+    _prefix: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._info("build", "Versions of this process").info(
+            {"version": __version__, "python": platform.python_version()}
+        )
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _info(self, name: str, text: str) -> Info:
+        return Info(f"{self._prefix}_{name}", text, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{self._prefix}_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{self._prefix}_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"{self._prefix}_{name}", text, buckets=_SECONDS, registry=self.registry)
+
+
+class GatewayMetrics(_Metrics):
+    """The gateway's own."""
+
+    _prefix = "iomt_gateway"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captured = self._counter("captured_readings", "Readings taken from wearables", "metric", "quality")
+        self.backfilled = self._counter("backfilled_readings", "Readings fetched from a wearable's own store")
+        self.device_errors = self._counter("device_errors", "What wearables and radio got wrong", "cause")
+        self.devices = self._gauge("devices", "Wearables by link state", "state")
+        self.sealed = self._counter("sealed_records", "Records sealed and signed")
+        self.bundles = self._counter("sealed_bundles", "Bundles sealed and signed")
+        self.seal_seconds = self._histogram("seal_seconds", "Time to seal and sign one bundle")
+        self.fsync_seconds = self._histogram("outbox_fsync_seconds", "Time of one fdatasync of the outbox")
+        self.outbox_bytes = self._gauge("outbox_bytes", "Bytes of bundles that no receipt covers yet")
+        self.outbox_bundles = self._gauge("outbox_bundles", "Bundles that no receipt covers yet")
+        self.outbox_oldest_seconds = self._gauge("outbox_oldest_age_seconds", "Age of the oldest such bundle")
+        self.online = self._gauge("uplink_online", "1 while connected to a broker")
+        self.in_flight = self._gauge("uplink_in_flight", "Bundles published and not acknowledged by the broker")
+        self.published = self._counter("uplink_published_bundles", "Bundles handed to the broker, again or not")
+        self.acknowledged = self._counter("uplink_acknowledged_bundles", "Bundles that the broker acknowledged")
+        self.receipted = self._counter("uplink_receipted_bundles", "Bundles that a receiver's receipt covered")
+        self.parked = self._gauge("uplink_parked_bundles", "Bundles that the broker or the receiver refuses for good")
+        self.reconnects = self._counter("uplink_reconnects", "Connections that ended or failed", "cause")
+        self.receipt_errors = self._counter("receipt_errors", "Receipts and key lists not believed", "cause")
+        self.puback_seconds = self._histogram("uplink_puback_seconds", "From publish to the broker's acknowledgement")
+        self.receipt_seconds = self._histogram("uplink_receipt_seconds", "From publish to the receiver's receipt")
+
+
+class ReceiverMetrics(_Metrics):
+    """The receiver's own."""
+
+    _prefix = "iomt_receiver"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages = self._counter("messages", "Bundles that arrived, again or not")
+        self.bundles_stored = self._counter("stored_bundles", "Bundles verified and committed")
+        self.readings_stored = self._counter("stored_readings", "Readings committed")
+        self.redelivered = self._counter("redelivered_bundles", "Bundles that were already committed")
+        self.repeated = self._counter("repeated_readings", "Stored records of a wearable that arrived twice, kept once")
+        self.parked = self._gauge("parked_bundles", "Bundles that wait for their epoch")
+        self.quarantined = self._counter("quarantined_bundles", "Bundles that must not be believed", "cause")
+        self.verify_failures = self._counter("verify_failures", "Bundles that did not verify", "cause")
+        self.forks = self._counter("forks", "Chains with two successors")
+        self.receipts = self._counter("receipts", "Receipts signed and sent")
+        self.commit_seconds = self._histogram("commit_seconds", "Time of one database commit")
+        self.silent_chains = self._gauge("silent_chains", "Gateways whose heartbeat stopped")
+        self.store_errors = self._counter("store_errors", "Commits that the database refused")
+        self.reconnects = self._counter("reconnects", "Connections that ended or failed", "cause")
+        self.online = self._gauge("online", "1 while connected to a broker")
