@@ -1,0 +1,26 @@
+"""`iomt-gateway certs dev`: a throw-away PKI for development and the demo."""
+
+import argparse
+from pathlib import Path
+
+from gateway.cli import common
+
+
+def add_parser(commands: common.Subparsers) -> None:
+    """Add the command."""
+    certs = commands.add_parser("certs", help="make certificates for development").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    dev = certs.add_parser("dev", help="mint a throw-away CA, keys and key list; what exists is kept")
+    dev.add_argument("--out", type=Path, required=True, metavar="DIR")
+    dev.add_argument("--gateway", action="append", metavar="ID", help="a gateway's id; may be given more than once")
+    dev.set_defaults(command=_dev)
+
+
+def _dev(arguments: argparse.Namespace) -> int:
+    from gateway.lab.pki import make_dev_pki
+
+    gateways = arguments.gateway or ["gw-001"]
+    make_dev_pki(arguments.out, gateways)
+    print(f"{arguments.out}: throw-away CA, broker, receiver, {', '.join(gateways)}; never use it for patients")
+    return 0

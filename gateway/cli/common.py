@@ -1,0 +1,41 @@
+"""What every command shares: how errors end a process and where configuration lies by default."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.errors import ConfigError, GatewayError
+
+GATEWAY_CONFIG = Path("/etc/iomt-gateway/gateway.toml")
+RECEIVER_CONFIG = Path("/etc/iomt-gateway/receiver.toml")
+
+Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse gives its type no public name
+Command = Callable[[argparse.Namespace], int]
+
+
+def run(parser: argparse.ArgumentParser) -> int:
+    """Parse the command line, run its command, and tell an error in one line.
+
+    Exit status: what the command says; 2 for whatever a person has to mend; 130 after Ctrl-C.
+    """
+    arguments = parser.parse_args()
+    command: Command = arguments.command
+    try:
+        return command(arguments)
+    except GatewayError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1 if not isinstance(error, ConfigError) else 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def show(value: dict[str, object], *, as_json: bool) -> None:
+    """Print a flat object for a person, or as one line of JSON."""
+    if as_json:
+        print(json.dumps(value))
+        return
+    width = max(map(len, value))
+    for key, item in value.items():
+        print(f"{key.replace('_', ' '):{width}}  {item}")

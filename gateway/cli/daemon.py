@@ -1,0 +1,73 @@
+"""`iomt-gateway run` and `status`."""
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+
+import h11
+
+from gateway.ble.radio import BluezRadio, Radio
+from gateway.cli import common
+from gateway.config import GatewayConfig, load
+from gateway.control import api
+from gateway.errors import ConfigError, GatewayError
+from gateway.observe import http, log
+
+
+def add_parser(commands: common.Subparsers) -> None:
+    """Add the commands."""
+    run = commands.add_parser("run", help="run the gateway in the foreground")
+    run.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE")
+    run.set_defaults(command=_run)
+    status = commands.add_parser("status", help="ask the running gateway how it is")
+    status.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE")
+    status.add_argument("--json", action="store_true", help="one line of JSON")
+    status.set_defaults(command=_status)
+
+
+async def _radio(config: GatewayConfig) -> Radio | None:
+    """The radio that the configuration names; virtual ones need the `lab` extra."""
+    kind, _, path = config.ble.adapter.partition(":")
+    if kind == "none":
+        return None
+    if kind != "virtual":
+        return BluezRadio(kind)
+    try:
+        from gateway.lab.radio import open_radio
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"ble.adapter: {error.name} is missing; install iomt-gateway[lab]") from error
+    return await open_radio(Path(path), config.gateway.state_dir / "bonds.json")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gateway.supervisor import Gateway
+
+    config = load(arguments.config, GatewayConfig)
+    log.configure(config.log.level, config.log.format)
+
+    async def main() -> None:
+        await Gateway(config).run(lambda: _radio(config))
+
+    try:
+        asyncio.run(main())
+    except* GatewayError as group:
+        raise GatewayError("; ".join(str(error) for error in group.exceptions)) from group
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config, GatewayConfig)
+    path = api.socket_path(config.gateway.state_dir)
+    try:
+        status = json.loads(asyncio.run(http.fetch("/v1/status", socket=path)))
+    except (OSError, h11.RemoteProtocolError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: no gateway answers; is it running? (systemctl status iomt-gateway)") from error
+    if arguments.json:
+        print(json.dumps(status))
+        return 0
+    devices = status.pop("devices")
+    common.show(status, as_json=False)
+    for device in devices:
+        print(f"  {device['address']}  {device['profile']:5}  {device['state']}")
+    return 0

@@ -1,0 +1,40 @@
+"""`iomt-receiver`: the cloud side's commands."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from gateway import __version__
+from gateway.cli import common
+from gateway.config import ReceiverConfig, load
+from gateway.errors import GatewayError
+from gateway.observe import log
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="iomt-receiver", description="Verifies, opens and stores what gateways send.")
+    top.add_argument("--version", action="version", version=f"iomt-receiver {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    run = commands.add_parser("run", help="run the receiver in the foreground")
+    run.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE")
+    run.set_defaults(command=_run)
+    return top
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(common.run(parser()))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gateway.receiver import worker
+
+    config = load(arguments.config, ReceiverConfig)
+    log.configure(config.log.level, config.log.format)
+    try:
+        asyncio.run(worker.run(config))
+    except* GatewayError as group:
+        raise GatewayError("; ".join(str(error) for error in group.exceptions)) from group
+    return 0

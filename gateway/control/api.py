@@ -1,0 +1,52 @@
+"""What the control API answers.
+
+GET /v1/status: a JSON object, see `Status`. The socket is the owner's alone; nothing here tells a reading's value.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gateway.observe.http import Page
+
+SOCKET = "control.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """One wearable: its address, profile and link."""
+
+    address: str
+    profile: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon at a glance."""
+
+    gateway: str
+    version: str
+    uptime_s: int
+    online: bool
+    chain: str
+    bundles_waiting: int
+    bytes_waiting: int
+    oldest_waiting_s: float
+    records_sealed: int
+    bundles_acknowledged: int
+    bundles_receipted: int
+    bundles_parked: int
+    key_list_serial: int
+    devices: tuple[DeviceStatus, ...]
+
+
+def socket_path(state_dir: Path) -> Path:
+    """Where the daemon with this state directory listens."""
+    return state_dir / SOCKET
+
+
+def pages(status: Callable[[], Status]) -> dict[str, Page]:
+    """The API's paths."""
+    return {"/v1/status": Page(lambda: json.dumps(asdict(status())).encode(), "application/json")}

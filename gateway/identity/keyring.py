@@ -1,0 +1,84 @@
+"""The fleet's key list in use: to whom the gateway seals and whose receipts it believes.
+
+A list is accepted if the fleet root signed it and its serial is higher than the one in use; it is made durable before
+it is used. Validity is judged once, at acceptance: a long outage never stops sealing (`docs/format.md`, "Key list").
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.envelope.keylist import KeyList, decode_key_list
+from gateway.envelope.keys import Recipient, VerifyKey
+from gateway.errors import IdentityError, ReceiptError
+from gateway.identity.files import load_verify_key
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, so that after a power cut there is the old content or the new, whole."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """The list in use, and where it is kept."""
+
+    _root: VerifyKey
+    _kept: Path
+    _allow_classical: bool
+    current: KeyList
+
+    @classmethod
+    def open(cls, *, shipped: Path, kept: Path, root: Path, allow_classical: bool) -> "KeyRing":
+        """Take the newer of the list that came with the configuration and the one kept since.
+
+        Raises `IdentityError` if neither can be believed.
+        """
+        key = load_verify_key(root)
+        lists = []
+        for path in (shipped, kept):
+            try:
+                lists.append(decode_key_list(path.read_bytes(), key, allow_classical=allow_classical))
+            except FileNotFoundError:
+                continue
+            except (OSError, ReceiptError) as error:
+                raise IdentityError(f"{path}: is not a key list of this fleet: {error}") from error
+        if not lists:
+            raise IdentityError(f"{shipped}: there is no key list; without recipients nothing can be sealed")
+        return cls(key, kept, allow_classical, max(lists, key=lambda each: each.serial))
+
+    @property
+    def recipients(self) -> tuple[Recipient, ...]:
+        """Everyone to whom epochs are sealed."""
+        return self.current.recipients
+
+    @property
+    def receivers(self) -> Mapping[bytes, VerifyKey]:
+        """Whose receipts are believed, by kid."""
+        return {key.kid: key for key in self.current.receivers}
+
+    def offer(self, data: bytes, *, now_ms: int) -> bool:
+        """Take a list that arrived; True if it is now in use.
+
+        Raises `ReceiptError` if it must not be believed; one with the serial in use or an older one is no news.
+        """
+        offered = decode_key_list(data, self._root, allow_classical=self._allow_classical)
+        if offered.serial <= self.current.serial:
+            return False
+        if not offered.not_before_ms <= now_ms < offered.not_after_ms:
+            raise ReceiptError(f"key list {offered.serial} is not valid now")
+        write_durably(self._kept, data)
+        self.current = offered
+        return True

@@ -1,0 +1,132 @@
+"""The hallway: Reading -> quality -> Record -> Batch -> Bundle -> outbox, once a tick, and nothing else.
+
+One tick serves all streams. It opens with the first reading after the last flush, so an idle gateway has no timer but
+the heartbeat's. Seal, append, fdatasync: from then on the readings are safe.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from gateway.envelope.seal import ChainWriter, self_stream
+from gateway.health.metrics import METRICS
+from gateway.health.quality import Assessor
+from gateway.model import Batch, Cursor, Event, Extra, Reading, Record
+from gateway.observe.metrics import GatewayMetrics
+from gateway.outbox.outbox import Outbox
+
+
+def wall_clock_ms() -> int:
+    """UTC milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Pipeline:
+    """Gathers what wearables say and makes it durable once a tick.
+
+    `tick_ms` is how long a reading may wait while online, `offline_tick_ms` otherwise; 0 flushes at once and gathers
+    only while the previous flush runs. Without readings one heartbeat is sealed every `heartbeat_s`.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: str,
+        writer: ChainWriter,
+        outbox: Outbox,
+        assessor: Assessor,
+        metrics: GatewayMetrics,
+        tick_ms: int,
+        offline_tick_ms: int,
+        heartbeat_s: float,
+        online: Callable[[], bool],
+        clock: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._self_stream = self_stream(gateway)
+        self._writer = writer
+        self._outbox = outbox
+        self._assessor = assessor
+        self._metrics = metrics
+        self._tick_s = tick_ms / 1000
+        self._offline_tick_s = offline_tick_ms / 1000
+        self._heartbeat_s = heartbeat_s
+        self._online = online
+        self._clock = clock
+        self._records: dict[bytes, list[Record]] = {}
+        self._events: list[Event] = []
+        self._cursors: dict[str, Cursor] = {}
+        self._arrived = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._closing = False
+
+    def submit(self, stream: bytes, readings: Iterable[Reading], cursor: Cursor | None = None) -> None:
+        """Take readings of one stream; `cursor` becomes durable together with them."""
+        records = self._records.setdefault(stream, [])
+        for reading in readings:
+            record = self._assessor.assess(reading)
+            records.append(record)
+            metric = METRICS.get(record.metric)
+            name = metric.name if metric else "unknown"
+            self._metrics.captured.labels(metric=name, quality=record.quality.name.lower()).inc()
+            if any(key == Extra.BACKFILLED for key, _ in record.extras):
+                self._metrics.backfilled.inc()
+        if cursor is not None:
+            self._cursors[cursor.device] = cursor
+        self._arrived.set()
+
+    def event(self, code: str, *details: int | str | bytes | None) -> None:
+        """Take a record of the gateway's own stream."""
+        self._events.append(Event(self._clock(), code, details))
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Flush once a tick until closed. Raises `OutboxError` when readings can no longer be kept."""
+        while not self._closing:
+            try:
+                async with asyncio.timeout(self._heartbeat_s):
+                    await self._arrived.wait()
+            except TimeoutError:
+                self.event("heartbeat")
+            else:
+                await self._rest_of_tick()
+            await self.flush()
+
+    def close(self) -> None:
+        """Let `run` make a last bundle, which says that the shutdown was orderly, and return."""
+        self._closing = True
+        self.event("shutdown")
+        self._hurry.set()
+
+    async def _rest_of_tick(self) -> None:
+        tick_s = self._tick_s if self._online() else self._offline_tick_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout(tick_s):
+                await self._hurry.wait()
+
+    async def flush(self) -> None:
+        """Seal and make durable everything that has been taken."""
+        batches, cursors = self._take()
+        count = 0
+        while batches:
+            if not self._outbox.fits():
+                await self._outbox.roll()
+                self._writer.end_segment()
+            started = time.perf_counter()
+            bundle, batches = self._writer.seal(batches, now_ms=self._clock())
+            self._metrics.seal_seconds.observe(time.perf_counter() - started)
+            # Cursors stand with the last records they speak for, never before them.
+            self._outbox.append(bundle, () if batches else cursors)
+            self._metrics.bundles.inc()
+            count += sum(span.count for span in bundle.spans)
+        await self._outbox.sync()
+        self._metrics.sealed.inc(count)
+
+    def _take(self) -> tuple[tuple[Batch, ...], tuple[Cursor, ...]]:
+        batches = [Batch(stream, tuple(records)) for stream, records in self._records.items() if records]
+        if self._events:
+            batches.append(Batch(self._self_stream, tuple(self._events)))
+        cursors = tuple(self._cursors.values())
+        self._records, self._events, self._cursors = {}, [], {}
+        self._arrived.clear()
+        return tuple(batches), cursors
