@@ -121,8 +121,26 @@ class UplinkError(GatewayError):
     cause = "uplink"
 
 
+class BrokerNotFoundError(UplinkError):
+    """The broker's name has no address: DNS failed, or the name is wrong."""
+
+    cause = "dns"
+
+
+class BrokerUnreachableError(UplinkError):
+    """No connection came about in time: no route, nothing listens, or nobody answers."""
+
+    cause = "unreachable"
+
+
+class TlsRefusedError(UplinkError):
+    """One side's TLS refused the other: a certificate, a name or a version."""
+
+    cause = "tls"
+
+
 class ConnectionRefusedByBrokerError(UplinkError):
-    """The broker or its TLS refused the connection."""
+    """The broker refused the connection or a subscription."""
 
     cause = "refused"
 
