@@ -1,0 +1,1 @@
+"""Configuration as shipped: both sides' TOML with every key explained, and the brokers'."""

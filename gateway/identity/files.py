@@ -1,0 +1,133 @@
+"""Keys and certificates in files: read once, refused unless only their owner can read them.
+
+Private keys are PEM (PKCS 8); recipient keys are one line of text, `xwing:HEX` (32-byte seed) or `x25519:HEX`.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from gateway.envelope.keys import RecipientKey, VerifyKey
+from gateway.errors import IdentityError
+
+EDDSA, ES256, X25519, XWING = -8, -7, 50, -70050
+"""COSE algorithms, as in `docs/format.md`."""
+
+_RECIPIENT_ALGORITHMS = {"xwing": XWING, "x25519": X25519}
+_RECIPIENT_BYTES = 32
+
+PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
+PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
+
+
+def read_private(path: Path) -> bytes:
+    """What is in a file that holds a secret.
+
+    Raises `IdentityError`, with the command that mends it, if anybody but this user may read or replace the content.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read()
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+    if status.st_uid != os.geteuid():
+        raise IdentityError(f"{path}: belongs to another user; mend it with: chown {os.geteuid()} {path}")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise IdentityError(f"{path}: others may use this key; mend it with: chmod 600 {path}")
+    return content
+
+
+def load_private_key(path: Path) -> PrivateKey:
+    """A signing or TLS key: Ed25519 or P-256, unencrypted PEM. Raises `IdentityError`."""
+    content = read_private(path)
+    try:
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise IdentityError(f"{path}: is not an unencrypted private key in PEM") from error
+    if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
+        return key
+    if isinstance(key, Ed25519PrivateKey):
+        return key
+    raise IdentityError(f"{path}: is neither an Ed25519 nor a P-256 key")
+
+
+def load_certificate(path: Path) -> bytes:
+    """A certificate (chain) in PEM, as it is in the file. Raises `IdentityError`."""
+    content = _read_public(path)
+    try:
+        x509.load_pem_x509_certificates(content)
+    except ValueError as error:
+        raise IdentityError(f"{path}: is not a certificate in PEM") from error
+    return content
+
+
+def load_verify_key(path: Path) -> VerifyKey:
+    """A public signing key in PEM. Raises `IdentityError`."""
+    content = _read_public(path)
+    try:
+        key = load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise IdentityError(f"{path}: is not a public key in PEM") from error
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return verify_key(key)
+    if isinstance(key, Ed25519PublicKey):
+        return verify_key(key)
+    raise IdentityError(f"{path}: is neither an Ed25519 nor a P-256 key")
+
+
+def verify_key(key: PublicKey) -> VerifyKey:
+    """The key as the envelope names it: Ed25519 raw, P-256 as x||y."""
+    if isinstance(key, Ed25519PublicKey):
+        return VerifyKey(EDDSA, key.public_bytes(Encoding.Raw, PublicFormat.Raw))
+    return VerifyKey(ES256, key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:])
+
+
+def load_recipient_key(path: Path) -> RecipientKey:
+    """A key that opens what is sealed to it. Raises `IdentityError`."""
+    name, _, text = read_private(path).decode("ascii", "replace").strip().partition(":")
+    try:
+        private = bytes.fromhex(text)
+    except ValueError:
+        private = b""
+    if name not in _RECIPIENT_ALGORITHMS or len(private) != _RECIPIENT_BYTES:
+        raise IdentityError(f"{path}: is not xwing:HEX or x25519:HEX with {_RECIPIENT_BYTES} bytes")
+    return RecipientKey(_RECIPIENT_ALGORITHMS[name], private)
+
+
+def load_registry(path: Path) -> Mapping[bytes, tuple[str, VerifyKey]]:
+    """Whose signatures count for which gateway: kid to (gateway id, key).
+
+    The file is JSON: {"signers": [{"kid": HEX, "gateway": id, "alg": COSE algorithm, "public": HEX}, ...]}.
+    Raises `IdentityError`, also for a kid that is not its key's.
+    """
+    registry: dict[bytes, tuple[str, VerifyKey]] = {}
+    try:
+        for signer in json.loads(_read_public(path))["signers"]:
+            key = VerifyKey(int(signer["alg"]), bytes.fromhex(signer["public"]))
+            if key.kid.hex() != signer["kid"]:
+                raise IdentityError(f"{path}: {signer['kid']} is not the kid of the key beside it")
+            registry[key.kid] = (str(signer["gateway"]), key)
+    except (ValueError, KeyError, TypeError) as error:
+        raise IdentityError(f"{path}: is not a registry of signers: {error!r}") from error
+    return registry
+
+
+def _read_public(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
