@@ -102,6 +102,12 @@ class MetricsSection(_Section):
     listen: Endpoint | Literal["off"] = "127.0.0.1:9464"
 
 
+class ReceiverMetricsSection(MetricsSection):
+    """The receiver's, beside a gateway on the same machine."""
+
+    listen: Endpoint | Literal["off"] = "127.0.0.1:9465"
+
+
 class LogSection(_Section):
     """What is told on standard error."""
 
@@ -154,7 +160,7 @@ class ReceiverConfig(_Section):
     tls: TlsSection
     broker: BrokerSection
     ingest: IngestSection = IngestSection()
-    metrics: MetricsSection = MetricsSection(listen="127.0.0.1:9465")
+    metrics: ReceiverMetricsSection = ReceiverMetricsSection()
     log: LogSection = LogSection()
 
 
@@ -168,7 +174,7 @@ def load(path: Path, model: type[C]) -> C:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        return model.model_validate(document, context=path.resolve().parent)
+        return model.model_validate(document, context=path.parent)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

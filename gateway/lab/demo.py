@@ -1,0 +1,223 @@
+"""`make demo`: the whole path on one machine, with an outage and a SIGKILL, and a verdict from ledger and store.
+
+Broker, wearables, receiver and gateway are processes of their own. Between gateway and broker stands a fault proxy,
+which cuts the uplink. The verdict asks the gateway nothing: it compares the wearables' ledger, the bundles found on a
+killed gateway's disk, and the receiver's store.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.live import Live
+
+from gateway.control.api import socket_path
+from gateway.errors import ConfigError, GatewayError
+from gateway.lab import screen, wearables
+from gateway.lab.cloud import Cloud
+from gateway.lab.ledger import Ledger
+from gateway.lab.process import Child
+from gateway.lab.proxy import Proxy
+from gateway.lab.site import GATEWAY, Site, build, free_port
+from gateway.lab.verdict import Kill, Verdict, judge
+from gateway.observe import http
+from gateway.outbox.outbox import list_bundles
+
+_ROOT = Path(".demo")
+_SHORTEST_S = 15
+_CYCLE_S = 60
+_SETTLE_S = 15.0
+_FRAME_S = 0.25
+
+
+class Demo:
+    """One run: its processes, what it did to them, and what it saw."""
+
+    def __init__(self, site: Site, console: Console, *, seed: int) -> None:
+        self._site = site
+        self._console = console
+        self._seed = seed
+        self._proxy = Proxy(listen=site.uplink_port, to=site.broker_port)
+        self._children: dict[str, Child] = {}
+        self._streams: dict[str, str] = {}
+        self._listed: dict[tuple[bytes, int], int] = {}
+        self._cloud = Cloud(site.receiver_state)
+        self._ledger = Ledger(site.ledger)
+        self._kills: list[Kill] = []
+        self._outages = 0
+        self._uplink = "up"
+        self._started = time.monotonic()
+        self._first_verified_s: float | None = None
+
+    async def run(self, duration_s: float) -> Verdict:
+        """Start everything, do the worst, wait for what is still under way, and judge."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._stop)
+            await self._start(stack)
+            stop = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+            live = Live(console=self._console, refresh_per_second=1 / _FRAME_S, transient=False, auto_refresh=False)
+            with live:
+                faults = asyncio.create_task(self._faults(duration_s or _CYCLE_S, again=not duration_s))
+                end = time.monotonic() + duration_s if duration_s else float("inf")
+                while time.monotonic() < end - min(5.0, duration_s / 6) and not stop.is_set() and not faults.done():
+                    self._show(live, "Ctrl-C ends it" if not duration_s else "")
+                    await asyncio.sleep(_FRAME_S)
+                await self._end_faults(faults)
+                until_ms = time.time_ns() // 1_000_000
+                deadline = time.monotonic() + _SETTLE_S
+                verdict = self._judge(until_ms)
+                while time.monotonic() < deadline and not self._settled(verdict):
+                    self._show(live, "waiting for what is still under way")
+                    await asyncio.sleep(_FRAME_S)
+                    verdict = self._judge(until_ms)
+                self._show(live, "done")
+            return verdict
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        site = self._site
+        self._streams = build(site, devices=wearables.DEVICES)
+        await stack.enter_async_context(self._proxy)
+        self._children["broker"], self._children["wearables"] = await asyncio.gather(
+            self._child("broker", "gateway.lab.broker", "--pki", str(site.pki), "--port", str(site.broker_port)),
+            self._child(
+                *("wearables", "gateway.lab.wearables", "--hci", str(site.radio)),
+                *("--ledger", str(site.ledger), "--seed", str(self._seed)),
+            ),
+        )
+        self._children["receiver"] = await self._child(
+            *("receiver", "gateway.cli.receiver", "run", "--config", str(site.receiver_config)), ready=False
+        )
+        await self._start_gateway()
+
+    async def _start_gateway(self) -> None:
+        self._children["gateway"] = await self._child(
+            *("gateway", "gateway.cli.gateway", "run", "--config", str(self._site.gateway_config)), ready=False
+        )
+
+    async def _child(self, name: str, *arguments: str, ready: bool = True) -> Child:
+        return await Child.start(name, *arguments, logs=self._site.logs, ready=ready)
+
+    async def _stop(self) -> None:
+        for name in ("gateway", "receiver", "wearables", "broker"):
+            if name in self._children:
+                await self._children[name].stop()
+
+    async def _faults(self, period_s: float, *, again: bool) -> None:
+        """Cut the uplink for a third of the time, and in the middle of that kill the gateway."""
+        while True:
+            await asyncio.sleep(period_s * 0.3)
+            self._proxy.cut()
+            self._uplink = "CUT"
+            self._outages += 1
+            await asyncio.sleep(period_s * 0.15)
+            await self._kill_gateway()
+            await asyncio.sleep(period_s * 0.15)
+            self._proxy.mend()
+            self._uplink = "up"
+            if not again:
+                break
+            await asyncio.sleep(period_s * 0.4)
+        await asyncio.Event().wait()
+
+    async def _end_faults(self, faults: asyncio.Task[None]) -> None:
+        """Stop doing harm; an outage under way ends. Raises what a fault could not do."""
+        faults.cancel()
+        await asyncio.wait([faults])
+        if not faults.cancelled():
+            faults.result()
+        if not self._children["gateway"].running:
+            await self._start_gateway()
+        self._proxy.mend()
+        self._uplink = "up"
+
+    async def _kill_gateway(self) -> None:
+        fsync_p99_ms = await self._fsync_p99_ms()
+        await self._children["gateway"].kill()
+        self._kills.append(Kill(time.time_ns() // 1_000_000, wearables.TICK_MS + fsync_p99_ms))
+        self._list_disk()
+        await self._start_gateway()
+
+    async def _fsync_p99_ms(self) -> float:
+        """The upper bound of the histogram bucket that holds the 99th percentile."""
+        text = await http.fetch("/metrics", socket=socket_path(self._site.gateway_state))
+        buckets = [
+            (float(sample.labels["le"]), sample.value)
+            for family in text_string_to_metric_families(text.decode())
+            for sample in family.samples
+            if sample.name == "iomt_gateway_outbox_fsync_seconds_bucket"
+        ]
+        total = buckets[-1][1]
+        return next(bound for bound, count in buckets if count >= 0.99 * total) * 1000
+
+    def _list_disk(self) -> None:
+        """Remember every bundle on the gateway's disk, and how many readings of wearables it holds."""
+        own = set(self._streams.values())
+        for link, spans in list_bundles(self._site.outbox):
+            self._listed[link.chain, link.no] = sum(span.count for span in spans if span.stream.hex() in own)
+
+    def _judge(self, until_ms: int) -> Verdict:
+        self._ledger.read()
+        self._list_disk()
+        committed = self._cloud.bundles()
+        missing = sum(count for key, count in self._listed.items() if key not in committed)
+        return judge(
+            self._ledger.emissions,
+            self._cloud.rows(),
+            until_ms=until_ms,
+            kills=self._kills,
+            outages=self._outages,
+            captured=sum(self._listed.values()),
+            missing_after_fsync=missing,
+            explained=self._cloud.explained(),
+            quarantined=self._cloud.quarantined(),
+        )
+
+    @staticmethod
+    def _settled(verdict: Verdict) -> bool:
+        return verdict.passed
+
+    def _show(self, live: Live, note: str) -> None:
+        scene = self._scene(note)
+        if self._first_verified_s is None and scene.lines:
+            self._first_verified_s = scene.elapsed_s
+        if self._console.is_terminal:
+            live.update(screen.draw(scene), refresh=True)
+
+    def _scene(self, note: str) -> screen.Scene:
+        waiting = self._waiting()
+        lines = [
+            screen.Line(
+                device=latest.device,
+                metric=latest.metric,
+                value=latest.value,
+                age_s=max(0.0, time.time() - latest.time_ms / 1000),
+                buffered=waiting.get(self._streams.get(latest.device, ""), 0),
+                delivered=latest.count,
+                verified=latest.count,
+            )
+            for latest in self._cloud.latest()
+        ]
+        gateway = "running" if self._children["gateway"].running else "KILLED"
+        elapsed_s = time.monotonic() - self._started
+        return screen.Scene(elapsed_s=elapsed_s, uplink=self._uplink, gateway=gateway, note=note, lines=lines)
+
+    def _waiting(self) -> dict[str, int]:
+        """Readings per stream that lie on the gateway's disk and not yet in the receiver's store."""
+        committed = self._cloud.bundles()
+        waiting: dict[str, int] = {}
+        for link, spans in list_bundles(self._site.outbox):
+            if (link.chain, link.no) not in committed:
+                for span in spans:
+                    waiting[span.stream.hex()] = waiting.get(span.stream.hex(), 0) + span.count
+        return waiting

@@ -1,0 +1,97 @@
+"""What the demo shows: a live table in the terminal, and the verdict in plain words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from gateway.lab.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One metric of one wearable, as the receiver verified it."""
+
+    device: str
+    metric: str
+    value: str
+    age_s: float
+    buffered: int
+    """Readings of this wearable on the gateway's disk that the receiver does not have yet."""
+    delivered: int
+    """Readings of this metric that reached the receiver's store."""
+    verified: int
+    """Of those, how many came in a bundle whose signature, chain and seal were checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One moment of the demo."""
+
+    elapsed_s: float
+    uplink: str
+    gateway: str
+    note: str
+    lines: Sequence[Line]
+
+
+def draw(scene: Scene) -> Panel:
+    """The live table."""
+    table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
+    for heading in ("device", "metric"):
+        table.add_column(heading)
+    for heading in ("last value", "age", "buffered", "delivered", "verified"):
+        table.add_column(heading, justify="right")
+    for line in scene.lines:
+        stale = "yellow" if line.age_s > 5 else "green"  # noqa: PLR2004 - seconds, for the eye only
+        table.add_row(
+            line.device,
+            line.metric,
+            line.value,
+            Text(f"{line.age_s:.1f} s", style=stale),
+            Text(str(line.buffered), style="yellow" if line.buffered else "dim"),
+            str(line.delivered),
+            str(line.verified),
+        )
+    head = Text.assemble(
+        (f"{scene.elapsed_s:5.1f} s   ", "bold"),
+        "uplink ",
+        (scene.uplink, "green" if scene.uplink == "up" else "bold red"),
+        "   gateway ",
+        (scene.gateway, "green" if scene.gateway == "running" else "bold red"),
+        f"   {scene.note}",
+    )
+    return Panel(Group(head, Text(), table), title="iomt-gateway demo: virtual wearables, real everything else")
+
+
+def tell(verdict: Verdict) -> Panel:
+    """The verdict, for a person who was not there."""
+    lines = [
+        f"The wearables measured {verdict.emitted} values.",
+        f"{verdict.stored} of them are in the cloud's store, each checked and stored once.",
+        f"The network was cut {_times(verdict.outages)}; the gateway was killed {_times(verdict.kills)}, unwarned.",
+        f"{verdict.backfilled} values came late, from what the wearables had stored themselves.",
+    ]
+    if verdict.explained:
+        lines.append(f"{verdict.explained} values are missing for a recorded reason.")
+    if verdict.in_air:
+        lines.append(f"{verdict.in_air} values were measured while no radio link was up, or in the moment of the kill,")
+        lines.append("by a wearable that keeps nothing. No gateway could have them.")
+    if verdict.lost_after_fsync:
+        lines.append(f"LOST: {verdict.lost_after_fsync} values that were safe on the gateway.")
+    if verdict.lost_from_stored_records:
+        lines.append(f"LOST: {verdict.lost_from_stored_records} values that a wearable still holds.")
+    if verdict.duplicates:
+        lines.append(f"REPEATED: {verdict.duplicates} values are stored twice.")
+    if verdict.unverified:
+        lines.append(f"NOT BELIEVED: {verdict.unverified} values or messages could not be checked.")
+    passed = verdict.passed
+    lines.append("Nothing was lost." if passed else "This run FAILED.")
+    return Panel("\n".join(lines), title="verdict", border_style="green" if passed else "red")
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

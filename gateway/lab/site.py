@@ -1,0 +1,150 @@
+"""A whole site on one machine: throw-away keys, configuration files, and the commands that start each process."""
+
+import json
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.lab.pki import make_dev_pki
+
+GATEWAY = "gw-demo"
+
+
+def free_port() -> int:
+    """A loopback TCP port that nobody uses now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where everything of one site lies, below `root`."""
+
+    root: Path
+    broker_port: int
+    uplink_port: int
+    """Where the gateway looks for the broker: the fault proxy, or the broker itself."""
+
+    @property
+    def pki(self) -> Path:
+        """Keys and certificates."""
+        return self.root / "pki"
+
+    @property
+    def logs(self) -> Path:
+        """What each process tells."""
+        return self.root / "logs"
+
+    @property
+    def radio(self) -> Path:
+        """The Unix socket that is the air's end of the gateway's Bluetooth controller."""
+        return self.root / "air" / "hci.sock"
+
+    @property
+    def ledger(self) -> Path:
+        """What the virtual wearables say they sent."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def gateway_state(self) -> Path:
+        """The gateway's state directory."""
+        return self.root / "gateway"
+
+    @property
+    def outbox(self) -> Path:
+        """The gateway's outbox."""
+        return self.gateway_state / "outbox"
+
+    @property
+    def gateway_config(self) -> Path:
+        """The gateway's configuration file."""
+        return self.root / "gateway.toml"
+
+    @property
+    def receiver_config(self) -> Path:
+        """The receiver's configuration file."""
+        return self.root / "receiver.toml"
+
+    @property
+    def receiver_state(self) -> Path:
+        """The receiver's state directory."""
+        return self.root / "receiver"
+
+
+def build(
+    site: Site, *, devices: Mapping[str, str], gateway_extra: str = "", receiver_extra: str = ""
+) -> dict[str, str]:
+    """Lay the site out and assign each of `devices` (address: profile) to a fresh stream.
+
+    Returns stream id (hex) by address.
+    """
+    site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (site.logs, site.radio.parent, site.gateway_state, site.receiver_state):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    make_dev_pki(site.pki, [GATEWAY])
+    site.gateway_config.write_text(_gateway_toml(site) + gateway_extra)
+    site.receiver_config.write_text(_receiver_toml(site) + receiver_extra)
+    streams = {address: secrets.token_hex(16) for address in devices}
+    inventory = {
+        "schema": 1,
+        "devices": [
+            {"address": address, "profile": profile, "stream": streams[address], "paired": False}
+            for address, profile in devices.items()
+        ],
+    }
+    (site.gateway_state / "devices.json").write_text(json.dumps(inventory, indent=2))
+    return streams
+
+
+def _gateway_toml(site: Site) -> str:
+    return f"""\
+[gateway]
+id = "{GATEWAY}"
+state_dir = "gateway"
+
+[identity]
+ca = "pki/ca.crt"
+tls_cert = "pki/gateways/{GATEWAY}/tls.crt"
+tls_key = "pki/gateways/{GATEWAY}/tls.key"
+signing_cert = "pki/gateways/{GATEWAY}/sign.crt"
+signing_key = "pki/gateways/{GATEWAY}/sign.key"
+fleet_root = "pki/fleet-root.pub"
+key_list = "pki/keys.cbor"
+
+[uplink]
+endpoints = ["127.0.0.1:{site.uplink_port}"]
+backoff_max_s = 1.0
+
+[ble]
+adapter = "virtual:{site.radio}"
+retry_max_s = 1.0
+
+[metrics]
+listen = "off"
+"""
+
+
+def _receiver_toml(site: Site) -> str:
+    return f"""\
+[receiver]
+state_dir = "receiver"
+registry = "pki/registry.json"
+recipient_keys = ["pki/recipient.key"]
+receipt_key = "pki/receipt.key"
+key_list = "pki/keys.cbor"
+
+[tls]
+ca = "pki/ca.crt"
+cert = "pki/receiver.crt"
+key = "pki/receiver.key"
+
+[broker]
+endpoints = ["127.0.0.1:{site.broker_port}"]
+
+[metrics]
+listen = "off"
+"""

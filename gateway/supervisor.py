@@ -1,0 +1,173 @@
+"""One TaskGroup: wires the services, speaks sd_notify, ends in order.
+
+Anything unexpected in a service ends the process with what was synced safe on the disk; systemd starts it again.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from gateway import __version__
+from gateway.ble.inventory import Inventory
+from gateway.ble.links import Links
+from gateway.ble.radio import Radio
+from gateway.config import GatewayConfig
+from gateway.control import api
+from gateway.envelope.keys import signer_for
+from gateway.envelope.seal import ChainWriter
+from gateway.health.quality import Assessor
+from gateway.identity.files import load_certificate, load_private_key
+from gateway.identity.keyring import KeyRing
+from gateway.identity.tls import client_context
+from gateway.model import Cursor, Reading
+from gateway.observe import http
+from gateway.observe.metrics import GatewayMetrics
+from gateway.outbox.outbox import Outbox
+from gateway.pipeline import Pipeline, wall_clock_ms
+from gateway.uplink.uplink import Uplink
+
+_log = logging.getLogger(__name__)
+
+Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
+Source = Callable[["Gateway"], Coroutine[Any, Any, None]]
+
+_DRAIN_S = 3.0
+
+
+class Gateway:
+    """The daemon: everything between the radio and the broker.
+
+    Construction reads keys and recovers the outbox, and raises `GatewayError` before anything is started.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.metrics = GatewayMetrics()
+        self._started = time.monotonic()
+        state_dir = config.gateway.state_dir
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        identity = config.identity
+        self._tls = client_context(identity.ca, identity.tls_cert, identity.tls_key)
+        self._signer_certificate = load_certificate(identity.signing_cert)
+        self.keys = KeyRing.open(
+            shipped=identity.key_list,
+            kept=state_dir / "keys.cbor",
+            root=identity.fleet_root,
+            allow_classical=config.envelope.allow_classical,
+        )
+        self.outbox = Outbox.open(
+            state_dir / "outbox",
+            segment_bytes=config.outbox.segment_bytes,
+            capacity_bytes=config.outbox.capacity_bytes,
+        )
+        self.outbox.on_fsync = self.metrics.fsync_seconds.observe
+        self.writer = ChainWriter(
+            gateway=config.gateway.id,
+            chain=os.urandom(16),
+            signer=signer_for(load_private_key(identity.signing_key)),
+            recipients=self.keys.recipients,
+            predecessor=self.outbox.head,
+            random=os.urandom,
+            epoch_max_s=config.envelope.epoch_max_s,
+        )
+        self.uplink = Uplink(
+            config.uplink,
+            gateway_id=config.gateway.id,
+            tls=self._tls,
+            outbox=self.outbox,
+            receivers=self.keys.receivers,
+            signer_cert_pem=self._signer_certificate,
+            on_key_list=self._take_key_list,
+            metrics=self.metrics,
+        )
+        self.pipeline = Pipeline(
+            gateway=config.gateway.id,
+            writer=self.writer,
+            outbox=self.outbox,
+            assessor=Assessor(),
+            metrics=self.metrics,
+            tick_ms=config.outbox.tick_ms,
+            offline_tick_ms=config.outbox.offline_tick_ms,
+            heartbeat_s=config.envelope.heartbeat_s,
+            online=lambda: self.uplink.online,
+        )
+        self.inventory = Inventory.load(state_dir / "devices.json")
+
+    async def run(self, radio: Callable[[], Coroutine[Any, Any, Radio | None]]) -> None:
+        """Serve until SIGTERM or SIGINT, then make a last bundle, offer it to the broker, and return.
+
+        Raises an `ExceptionGroup` of what a service could not survive; `ConfigError` if nothing could be started.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        state_dir = self.config.gateway.state_dir
+        async with AsyncExitStack() as stack:
+            stack.callback(self.outbox.close)
+            await stack.enter_async_context(http.serve(api.pages(self.status), listen=api.socket_path(state_dir)))
+            if self.config.metrics.listen != "off":
+                page = http.Page(self._render_metrics)
+                await stack.enter_async_context(http.serve({"/metrics": page}, listen=self.config.metrics.listen))
+            self.pipeline.event("start", __version__)
+            async with asyncio.TaskGroup() as group:
+                sealing = group.create_task(self.pipeline.run(), name="pipeline")
+                sending = group.create_task(self.uplink.run(), name="uplink")
+                collecting = group.create_task(self._collect(await radio()), name="ble")
+                watchdog = group.create_task(_watchdog(), name="watchdog")
+                _notify("READY=1")
+                await stop.wait()
+                _notify("STOPPING=1")
+                collecting.cancel()
+                self.pipeline.close()
+                await sealing
+                await self._drain()
+                sending.cancel()
+                watchdog.cancel()
+
+    def status(self) -> api.Status:
+        """The daemon at a glance, for the control API."""
+        stats = self.outbox.stats()
+        now_ms = wall_clock_ms()
+        return api.Status(
+            gateway=self.config.gateway.id,
+            version=__version__,
+            uptime_s=int(time.monotonic() - self._started),
+            online=self.uplink.online,
+            chain=self.writer.chain.hex(),
+            bundles_waiting=stats.bundles,
+            bytes_waiting=stats.bytes,
+            oldest_waiting_s=(now_ms - stats.oldest_ms) / 1000 if stats.oldest_ms is not None else 0.0,
+            records_sealed=0,
+            bundles_acknowledged=0,
+            bundles_receipted=0,
+            bundles_parked=0,
+            key_list_serial=self.keys.current.serial,
+            devices=(),
+        )
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.sendall(state.encode())
+
+
+async def _watchdog() -> None:
+    """Prove to systemd that the event loop turns, twice per interval that it allows."""
+    interval_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
+    while interval_s:
+        _notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)

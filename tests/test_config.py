@@ -1,0 +1,88 @@
+"""Configuration: the shipped files are right; a mistake is named by file and key."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.config import GatewayConfig, ReceiverConfig, load
+from gateway.errors import ConfigError
+
+SHIPPED = Path(__file__).parents[1] / "config"
+
+
+@pytest.fixture
+def gateway_toml(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_text((SHIPPED / "gateway.toml").read_text())
+    return path
+
+
+def test_the_shipped_files_are_right() -> None:
+    assert load(SHIPPED / "gateway.toml", GatewayConfig).gateway.id == "gw-001"
+    assert load(SHIPPED / "receiver.toml", ReceiverConfig).ingest.receive_maximum == 256
+
+
+@pytest.mark.parametrize(("name", "model"), [("gateway", GatewayConfig), ("receiver", ReceiverConfig)])
+def test_the_shipped_files_show_every_key_with_its_default(
+    name: str, model: type[GatewayConfig] | type[ReceiverConfig]
+) -> None:
+    text = (SHIPPED / f"{name}.toml").read_text()
+    uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    shown = tomllib.loads(uncommented)
+    path = SHIPPED / f"{name}.toml"
+    defaults = load(path, model).model_dump(mode="json")
+    for section, keys in defaults.items():
+        assert set(shown[section]) == set(keys), section
+        for key, value in keys.items():
+            if f"# {key} = " in text:
+                assert shown[section][key] == value, f"{section}.{key}"
+
+
+def test_an_unknown_key_is_an_error_that_names_file_and_key(gateway_toml: Path) -> None:
+    gateway_toml.write_text(gateway_toml.read_text() + "\ncolour = 1\n")
+    with pytest.raises(ConfigError, match=r"gateway\.toml: log\.colour: Extra inputs"):
+        load(gateway_toml, GatewayConfig)
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("uplink.endpoints.0", 'endpoints = ["localhost"]'),
+        ("uplink.endpoints.0", 'endpoints = ["localhost:99999"]'),
+        ("uplink.endpoints", "endpoints = []"),
+    ],
+)
+def test_a_wrong_endpoint_is_named(gateway_toml: Path, key: str, line: str) -> None:
+    gateway_toml.write_text(gateway_toml.read_text().replace('endpoints = ["localhost:8883"]', line))
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        load(gateway_toml, GatewayConfig)
+
+
+def test_a_gateway_id_with_a_dot_or_slash_is_refused(gateway_toml: Path) -> None:
+    for wrong in ("a.b", "a/b", "", "x" * 65, "a+"):
+        gateway_toml.write_text(gateway_toml.read_text().replace('"gw-001"', f'"{wrong}"'))
+        with pytest.raises(ConfigError, match=r"gateway\.id"):
+            load(gateway_toml, GatewayConfig)
+        gateway_toml.write_text(gateway_toml.read_text().replace(f'"{wrong}"', '"gw-001"', 1))
+
+
+def test_every_mistake_is_told_at_once(gateway_toml: Path) -> None:
+    gateway_toml.write_text(gateway_toml.read_text().replace("[envelope]", "[envelope]\nheartbeat_s = 0\nepoch = 1"))
+    with pytest.raises(ConfigError) as caught:
+        load(gateway_toml, GatewayConfig)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_relative_paths_start_at_the_file(gateway_toml: Path) -> None:
+    assert load(gateway_toml, GatewayConfig).identity.ca == gateway_toml.parent / "ca.crt"
+
+
+def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.toml", GatewayConfig)
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[gateway\n")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(broken, GatewayConfig)
