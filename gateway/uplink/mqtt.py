@@ -128,7 +128,7 @@ class Connection:
             if error is None or isinstance(error, asyncio.CancelledError):
                 await self._client.farewell()
         finally:
-            self._client.close(f"{self.endpoint}: closed by this side")
+            self._client.close("closed by this side")
 
     @property
     def limits(self) -> Limits:
@@ -211,7 +211,7 @@ class Connection:
             return TlsRefusedError(f"{self.endpoint}: TLS refused: {cause.strerror or cause}")
         if cause is not None:
             return BrokerUnreachableError(f"{self.endpoint}: cannot be reached: {cause.strerror or cause}")
-        return ConnectionRefusedByBrokerError(f"{self.endpoint}: {error}")
+        return ConnectionRefusedByBrokerError(f"{self.endpoint}: refused: {error}")
 
 
 class _UnsupportedVersionError(Exception):
@@ -281,7 +281,8 @@ class _Client(aiomqtt.Client):
     def abandon(self) -> None:
         """Close what is open, and what the connecting thread may still open."""
         self._abandoned = True
-        self.close(f"{self._endpoint}: abandoned")
+        self.trouble.error = None  # its traceback holds the socket of a failed handshake, which paho leaves open
+        self.close("abandoned")
 
     def _client_connect(self) -> None:
         try:
@@ -297,7 +298,7 @@ class _Client(aiomqtt.Client):
 
     def _on_connect_returned(self) -> None:
         if self._abandoned:
-            self.close(f"{self._endpoint}: abandoned")
+            self.close("abandoned")
 
     def _on_connect(
         self,
@@ -315,7 +316,8 @@ class _Client(aiomqtt.Client):
                 getattr(properties, "ReceiveMaximum", self.limits.receive_maximum),
                 getattr(properties, "MaximumPacketSize", self.limits.maximum_packet_size),
             )
-            client.max_inflight_messages_set(self.limits.receive_maximum)
+            # More than the broker takes waits its turn; the public setter refuses once the socket is open.
+            client._max_inflight_messages = self.limits.receive_maximum  # noqa: SLF001 - see above
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
@@ -351,22 +353,24 @@ class _Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        if not self._connected.done():
-            self._connected.set_exception(aiomqtt.MqttError("closed before it answered"))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
-        self._end(f"{self._endpoint}: connection lost: {self.trouble.error or reason_code}")
+        self._end(f"connection lost: {self.trouble.error or reason_code}")
 
     def _on_disconnected(self, disconnected: asyncio.Future[None]) -> None:
         """Take note of what broke inside a callback, such as a packet that paho cannot read."""
         error = None if disconnected.cancelled() else disconnected.exception()
         if error is not None:
-            self.close(f"{self._endpoint}: connection lost: {error}")
+            self.close(f"connection lost: {error}")
 
     def _end(self, reason: str) -> None:
         if self.lost.done():
             return
+        reason = f"{self._endpoint}: {reason}"
         self.lost.set_result(reason)
         self.inbox.put_nowait(None)
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError("closed before it answered"))
+            self._connected.exception()
         everything: list[asyncio.Future[Any]] = [*self._pubacks.values(), *self._pending_subscribes.values()]
         for waiting in everything:
             if not waiting.done():

@@ -1,0 +1,151 @@
+"""A TCP proxy that fails on command, between a gateway and its broker.
+
+In this process `async with Proxy(listen=PORT, to=PORT) as proxy`; as a process of its own
+`python -m gateway.lab.proxy --listen PORT --to PORT --control SOCKET`, where each line sent to the Unix socket is one
+of `cut`, `hole`, `ok`, and is answered by `done`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_CHUNK_BYTES = 65_536
+
+
+class Mode(Enum):
+    """How the network behaves."""
+
+    OK = "ok"
+    CUT = "cut"
+    """Connections are reset, new ones too."""
+    HOLE = "hole"
+    """Bytes vanish, in both directions; nobody is told."""
+
+
+class Proxy:
+    """Forwards loopback TCP connections from port `listen` (0: a free one) to port `to`."""
+
+    def __init__(self, *, listen: int, to: int) -> None:
+        self.mode = Mode.OK
+        self.port = listen
+        self._to = to
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Reset what is open and stop listening."""
+        self._server.close()
+        self._reset()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Reset every connection, and new ones until `mend`."""
+        self.mode = Mode.CUT
+        self._reset()
+
+    def hole(self) -> None:
+        """Swallow what is sent until `mend`; connections stay open."""
+        self.mode = Mode.HOLE
+
+    def mend(self) -> None:
+        """Work again. What was swallowed is lost, so connections that lived through a hole are reset."""
+        if self.mode is Mode.HOLE:
+            self._reset()
+        self.mode = Mode.OK
+
+    def _reset(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - asyncio runs this as a task
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            await self._forward(reader, writer)
+        finally:
+            self._writers.discard(writer)
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.mode is Mode.CUT:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            return
+        self._writers.add(far_writer)
+        pumps = [
+            asyncio.ensure_future(self._pump(reader, far_writer)),
+            asyncio.ensure_future(self._pump(far_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._writers.discard(far_writer)
+            far_writer.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK_BYTES):
+                if self.mode is Mode.OK:
+                    writer.write(data)
+                    await writer.drain()
+
+
+async def serve(listen: int, to: int, control: Path) -> None:
+    """Run until cancelled."""
+    async with Proxy(listen=listen, to=to) as proxy:
+        commands = {"cut": proxy.cut, "hole": proxy.hole, "ok": proxy.mend}
+
+        async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while line := await reader.readline():
+                command = commands.get(line.decode("ascii", "replace").strip())
+                if command is not None:
+                    command()
+                writer.write(b"done\n" if command is not None else b"unknown\n")
+            writer.close()
+
+        server = await asyncio.start_unix_server(obey, control)
+        async with server:
+            sys.stdout.write(json.dumps({"event": "ready", "port": proxy.port}) + "\n")
+            sys.stdout.flush()
+            await server.serve_forever()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m gateway.lab.proxy", description="A TCP proxy that fails.")
+    parser.add_argument("--listen", type=int, default=0, help="loopback port; 0: a free one")
+    parser.add_argument("--to", type=int, required=True, help="loopback port of the broker")
+    parser.add_argument("--control", type=Path, required=True, metavar="SOCKET", help="Unix socket for commands")
+    arguments = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(arguments.listen, arguments.to, arguments.control))
+
+
+if __name__ == "__main__":
+    main()
