@@ -43,6 +43,12 @@ class LinkError(DeviceError):
     cause = "link"
 
 
+class BondError(LinkError):
+    """A wearable was paired once and one side's keys are missing now; a person decides, never the gateway."""
+
+    cause = "bond"
+
+
 class ProcedureError(DeviceError):
     """A control-point procedure failed, timed out, or its answer contradicts itself."""
 
@@ -113,6 +119,12 @@ class OutboxWriteError(OutboxError):
     """The file system refused a write or a sync; what was in flight is not durable."""
 
     cause = "outbox-write"
+
+
+class OutboxDamagedError(OutboxError):
+    """A bundle that was durable cannot be read any more; the others can."""
+
+    cause = "outbox-damaged"
 
 
 class UplinkError(GatewayError):
