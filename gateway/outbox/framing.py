@@ -1,0 +1,246 @@
+"""How bundles lie in a segment: frames, and a scan in which damage costs no more than what it hit. Sans-IO.
+
+A frame, big-endian: magic (4 bytes), kind (1), bundle length (4), trailer length (4), CRC-32 of bundle and trailer (4),
+CRC-32 of all this and of the frame's own offset in its file (4); then the bundle, then the trailer. The offset makes a
+frame that was copied elsewhere, or that lies inside another's bytes, no frame. After the last one a file holds zeros.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import cbor2
+
+from gateway.errors import MalformedError
+from gateway.model import Cursor, Link, StoreId, StreamSpan
+
+MAX_BUNDLE_BYTES = 65_536
+MAX_TRAILER_BYTES = 65_536
+"""Of a bundle's frame: some 500 streams with a cursor each. A snapshot may be longer."""
+
+_MAGIC = b"\xf5iB\x01"
+_FIELDS = struct.Struct(">4sBIII")
+_CRC = struct.Struct(">I")
+_OFFSET = struct.Struct(">Q")
+HEADER_BYTES = _FIELDS.size + _CRC.size
+MAX_FRAME_BYTES = HEADER_BYTES + MAX_BUNDLE_BYTES + MAX_TRAILER_BYTES
+_VERSION = 1
+
+
+class FrameKind(IntEnum):
+    """What a frame carries; a reader leaves alone what it does not know."""
+
+    BUNDLE = 0
+    SNAPSHOT = 1
+    RECEIPTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One whole frame at `offset`..`end` of its file."""
+
+    offset: int
+    end: int
+    kind: int
+    bundle: bytes
+    trailer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes `offset`..`end` of a file that are no frame."""
+
+    offset: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """What the gateway itself remembers of a bundle; never sent."""
+
+    link: Link
+    spans: tuple[StreamSpan, ...]
+    cursors: tuple[Cursor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """Whose receipts count: the store, its newest receipt, and the stores that it replaced."""
+
+    store: StoreId | None = None
+    counter: int = -1
+    retired: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a restart needs of all that lies before its segment."""
+
+    head: Link | None
+    cursors: tuple[Cursor, ...]
+    state: StoreState
+
+
+def encode_frame(kind: FrameKind, bundle: bytes, trailer: bytes, offset: int) -> bytes:
+    """Return the frame that may lie at `offset` of its file, and only there."""
+    checksum = zlib.crc32(trailer, zlib.crc32(bundle))
+    fields = _FIELDS.pack(_MAGIC, kind, len(bundle), len(trailer), checksum)
+    return b"".join((fields, _CRC.pack(_header_crc(fields, offset)), bundle, trailer))
+
+
+def scan(data: bytes, start: int = 0) -> Iterator[Frame | Damage]:
+    """Yield what lies in `data`, which begins at offset `start` of its file.
+
+    Frames and damage alternate without a hole; after the last of them only zeros follow. Damage at the very end is
+    what an interrupted write leaves; a whole header tells where the next frame begins, else its magic is looked for.
+    """
+    view = memoryview(data)
+    at = 0
+    while at < len(data):
+        found = _header(data, at, start)
+        if found is None:
+            following = _find_header(data, at + 1, start)
+            if following is not None:
+                yield Damage(start + at, start + following)
+                at = following
+                continue
+            end = len(data.rstrip(b"\0"))
+            if end > at:
+                yield Damage(start + at, start + end)
+            return
+        kind, bundle_size, end, checksum = found
+        body = at + HEADER_BYTES
+        if zlib.crc32(view[body:end]) == checksum:
+            middle = body + bundle_size
+            yield Frame(start + at, start + end, kind, data[body:middle], data[middle:end])
+        else:
+            yield Damage(start + at, start + end)
+        at = end
+
+
+def _header_crc(fields: bytes, offset: int) -> int:
+    return zlib.crc32(_OFFSET.pack(offset), zlib.crc32(fields))
+
+
+def _header(data: bytes, at: int, start: int) -> tuple[int, int, int, int] | None:
+    """Return kind, bundle size, end and checksum of the frame whose header is at `at`, if one is."""
+    body = at + HEADER_BYTES
+    if not data.startswith(_MAGIC, at) or body > len(data):
+        return None
+    fields = data[at : at + _FIELDS.size]
+    _, kind, bundle_size, trailer_size, checksum = _FIELDS.unpack(fields)
+    end = body + bundle_size + trailer_size
+    (crc,) = _CRC.unpack_from(data, at + _FIELDS.size)
+    if crc != _header_crc(fields, start + at) or end > len(data):
+        return None
+    return kind, bundle_size, end, checksum
+
+
+def _find_header(data: bytes, at: int, start: int) -> int | None:
+    while (at := data.find(_MAGIC, at)) >= 0:
+        if _header(data, at, start):
+            return at
+        at += 1
+    return None
+
+
+def encode_trailer(trailer: Trailer) -> bytes:
+    """Return the CBOR that stands behind a bundle."""
+    spans = [[s.stream, s.first, s.count, s.from_ms, s.to_ms] for s in trailer.spans]
+    return cbor2.dumps([_VERSION, _link_items(trailer.link), spans, _cursor_items(trailer.cursors)])
+
+
+def decode_trailer(data: bytes) -> Trailer:
+    """Read what `encode_trailer` wrote; items that a later version added at the end are ignored.
+
+    Raises `MalformedError`.
+    """
+    match decode_items(data):
+        case [1, link, [*spans], [*cursors], *_]:
+            return Trailer(_link(link), tuple(map(_span, spans)), tuple(map(_cursor, cursors)))
+    raise MalformedError("a frame's trailer has an unknown form")
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Return the CBOR that a segment opens with."""
+    head = None if snapshot.head is None else _link_items(snapshot.head)
+    return cbor2.dumps([_VERSION, head, _cursor_items(snapshot.cursors), state_items(snapshot.state)])
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Read what `encode_snapshot` wrote.
+
+    Raises `MalformedError`.
+    """
+    match decode_items(data):
+        case [1, head, [*cursors], state, *_]:
+            return Snapshot(None if head is None else _link(head), tuple(map(_cursor, cursors)), read_state(state))
+    raise MalformedError("a segment's snapshot has an unknown form")
+
+
+def decode_items(data: bytes) -> Any:  # noqa: ANN401 - whatever CBOR can say; the caller matches its form
+    """Decode one CBOR value.
+
+    Raises `MalformedError`.
+    """
+    try:
+        return cbor2.loads(data)
+    except cbor2.CBORDecodeError as error:
+        raise MalformedError("a frame's trailer is not CBOR") from error
+
+
+def state_items(state: StoreState) -> list[object]:
+    """Return `state` as CBOR items."""
+    store = None if state.store is None else [state.store.store, state.store.incarnation]
+    return [store, state.counter, list(state.retired)]
+
+
+def read_state(items: object) -> StoreState:
+    """Read what `state_items` made.
+
+    Raises `MalformedError`.
+    """
+    match items:
+        case [None, int(counter), [*retired], *_]:
+            return StoreState(None, counter, tuple(map(_bytes, retired)))
+        case [[bytes(store), int(incarnation)], int(counter), [*retired], *_]:
+            return StoreState(StoreId(store, incarnation), counter, tuple(map(_bytes, retired)))
+    raise MalformedError("a store's state has an unknown form")
+
+
+def _bytes(item: object) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    raise MalformedError("a store's id is not bytes")
+
+
+def _link_items(link: Link) -> list[object]:
+    return [link.chain, link.no, link.hash]
+
+
+def _link(items: object) -> Link:
+    match items:
+        case [bytes(chain), int(no), bytes(digest)]:
+            return Link(chain, no, digest)
+    raise MalformedError("a link has an unknown form")
+
+
+def _span(items: object) -> StreamSpan:
+    match items:
+        case [bytes(stream), int(first), int(count), int(from_ms), int(to_ms), *_]:
+            return StreamSpan(stream, first, count, from_ms, to_ms)
+    raise MalformedError("a span has an unknown form")
+
+
+def _cursor_items(cursors: tuple[Cursor, ...]) -> list[list[object]]:
+    return [[c.device, c.session, c.sequence] for c in cursors]
+
+
+def _cursor(items: object) -> Cursor:
+    match items:
+        case [str(device), str(session), int(sequence), *_]:
+            return Cursor(device, session, sequence)
+    raise MalformedError("a cursor has an unknown form")
