@@ -71,6 +71,10 @@ class Inventory:
         """All wearables, in the file's order."""
         return tuple(self._devices.values())
 
+    def get(self, address: str) -> Device:
+        """What is known of `address`. Raises `KeyError` for one that is not here."""
+        return self._devices[address]
+
     def mark_paired(self, address: str) -> Device:
         """Remember, on the disk before this returns, that `address` was paired. Raises `OSError` if it cannot."""
         device = self._devices[address] = replace(self._devices[address], paired=True)

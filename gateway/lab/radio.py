@@ -15,13 +15,13 @@ from bleak import BleakClient
 from bleak.exc import BleakError
 from bumble.core import BaseBumbleError
 from bumble.device import Connection, Device, DeviceConfiguration
-from bumble.hci import Address
+from bumble.hci import Address, HCI_Error, HCI_ErrorCode
 from bumble.keys import KeyStore, PairingKeys
 from bumble.pairing import PairingConfig, PairingDelegate
 from bumble.transport import open_transport
 from bumble.transport.common import Transport
 
-from gateway.errors import ConfigError, LinkError
+from gateway.errors import BondError, ConfigError, LinkError
 from gateway.lab.bumble_backend import BumbleClient
 
 _ADDRESS = "F0:00:00:00:00:99"
@@ -105,6 +105,10 @@ def _load_bonds(path: Path) -> dict[str, dict[str, Any]]:
     return bonds
 
 
+def _key_missing(error: BaseException | None) -> bool:
+    return isinstance(error, HCI_Error) and error.error_code == HCI_ErrorCode.PIN_OR_KEY_MISSING_ERROR
+
+
 class VirtualRadio:
     """A `gateway.ble.radio.Radio` whose controller is virtual."""
 
@@ -123,7 +127,10 @@ class VirtualRadio:
         return self._host
 
     async def connect(self, address: str, *, timeout_s: float, on_disconnect: Callable[[], None]) -> BleakClient:
-        """Connect, encrypt if bonded, discover services. Raises `BleakError`."""
+        """Connect, encrypt if bonded, discover services.
+
+        Raises `BleakError`; `BondError` if the wearable has no key for the bond that is kept here.
+        """
         client = BleakClient(
             address,
             disconnected_callback=lambda _client: on_disconnect(),
@@ -131,7 +138,12 @@ class VirtualRadio:
             backend=BumbleClient,
             host=self._host,
         )
-        await client.connect()
+        try:
+            await client.connect()
+        except BleakError as error:
+            if _key_missing(error.__cause__):
+                raise BondError(f"{address}: has forgotten its bond; pair it again") from error
+            raise
         return client
 
     async def pair(self, client: BleakClient) -> None:
