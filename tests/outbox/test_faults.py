@@ -1,0 +1,126 @@
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import OutboxError, OutboxFullError, OutboxWriteError
+from gateway.model import Receipt, SealedBundle
+from gateway.outbox.disk import replace_file
+from gateway.outbox.outbox import Outbox
+
+Seal = Callable[..., SealedBundle]
+
+
+class Refusing:
+    """Stands where a system call stood; refuses the first `times` calls."""
+
+    def __init__(self, code: int, call: Callable[..., object], times: int = 1) -> None:
+        self.code, self.call, self.times, self.calls = code, call, times, 0
+
+    def __call__(self, *arguments: object) -> object:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise OSError(self.code, os.strerror(self.code))
+        return self.call(*arguments)
+
+
+async def test_a_failed_sync_is_final_and_is_not_tried_again(
+    outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.append(seal())
+    await outbox.sync()
+    refusing = Refusing(errno.EIO, os.fdatasync)
+    monkeypatch.setattr(os, "fdatasync", refusing)
+    outbox.append(seal())
+    first = asyncio.create_task(outbox.sync())
+    await asyncio.sleep(0)
+    outbox.append(seal())
+    outcomes = await asyncio.gather(first, outbox.sync(), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [OutboxWriteError, OutboxWriteError]
+    with pytest.raises(OutboxWriteError, match="check the disk"):
+        outbox.append(seal())
+    for again in (outbox.sync, outbox.roll):
+        with pytest.raises(OutboxWriteError):
+            await again()
+    assert refusing.calls == 1
+    (stored,) = outbox.unreceipted(-1, 10)
+    assert len(outbox.load(stored)) == 300
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
+async def test_a_segment_that_cannot_be_made_ends_writing(
+    outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    outbox.append(seal())
+    await outbox.sync()
+    monkeypatch.setattr(os, call, Refusing(errno.EIO, getattr(os, call)))
+    with pytest.raises(OutboxWriteError):
+        await outbox.roll()
+    with pytest.raises(OutboxWriteError):
+        outbox.append(seal())
+
+
+async def test_a_short_write_ends_writing(outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox.append(seal())
+    monkeypatch.setattr(os, "pwrite", lambda _fd, data, _offset: len(data) - 1)
+    with pytest.raises(OutboxWriteError):
+        await outbox.sync()
+    assert outbox.unreceipted(-1, 10) == []
+
+
+async def test_a_full_disk_says_how_to_go_on_and_is_not_final(
+    outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outbox.append(seal())
+    monkeypatch.setattr(os, "posix_fallocate", Refusing(errno.ENOSPC, os.posix_fallocate))
+    with pytest.raises(OutboxFullError, match="free space"):
+        await outbox.roll()
+    assert not list(tmp_path.glob("*.tmp"))
+    assert not outbox.fits()
+    await outbox.roll()
+    outbox.append(seal())
+    await outbox.sync()
+    assert [stored.link.no for stored in outbox.unreceipted(-1, 10)] == [0, 1]
+
+
+async def test_on_a_full_disk_receipted_segments_make_room(
+    outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, receipt: Callable[..., Receipt]
+) -> None:
+    for _ in range(2):
+        bundle = seal()
+        outbox.append(bundle)
+        await outbox.roll()
+    outbox.apply(receipt(bundle.link))
+    monkeypatch.setattr(os, "posix_fallocate", Refusing(errno.ENOSPC, os.posix_fallocate))
+    await outbox.roll()
+    assert outbox.fits()
+    assert f"{1:012}" not in {path.stem for path in tmp_path.glob("*.seg")}
+
+
+async def test_an_outbox_opens_on_a_full_disk_so_that_its_backlog_can_leave(
+    reopen: Callable[..., Outbox], seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = reopen()
+    outbox.append(seal())
+    await outbox.sync()
+    monkeypatch.setattr(os, "posix_fallocate", Refusing(errno.ENOSPC, os.posix_fallocate))
+    outbox = reopen()
+    assert not outbox.fits()
+    assert len(outbox.unreceipted(-1, 10)) == 1
+
+
+def test_a_small_file_keeps_its_content_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "receipted"
+    replace_file(path, b"old", durable=True)
+    monkeypatch.setattr(os, "pwrite", Refusing(errno.ENOSPC, os.pwrite))
+    replace_file(path, b"new", durable=True)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("receipted", b"old")]
+
+
+def test_a_place_that_is_no_directory_is_a_declared_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutboxError, match="cannot be opened"):
+        Outbox.open(tmp_path / "file", segment_bytes=1 << 20, capacity_bytes=8 << 20)
