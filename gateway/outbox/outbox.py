@@ -222,6 +222,11 @@ class Outbox:
         segment, index = place
         return segment.read(index).bundle
 
+    @property
+    def newest(self) -> int:
+        """Position of the newest durable bundle, receipted or not; -1 if there is none."""
+        return self._shelf.durable - 1
+
     async def wait(self, after: int) -> None:
         """Return as soon as a durable bundle lies beyond position `after`."""
         while self._shelf.durable <= after + 1:
