@@ -1,0 +1,306 @@
+"""Decides what becomes of bundles that arrived: stored, parked, quarantined, answered. Sans-IO.
+
+`verify` believes nothing and needs no state; `decide` compares what verified with what the store knows
+(`docs/format.md`, "The receiver's rules"). Nothing of a bundle is stored unless all of it is good.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from gateway.envelope.keys import RecipientKey, VerifyKey
+from gateway.envelope.open import EpochPart, OpenEpoch, SignedBundle, parse
+from gateway.envelope.records import Columns
+from gateway.errors import DecryptError, MalformedError, SealError, SignerError, UnknownEpochError
+from gateway.model import Extra, ExtraValue, ReceiptRange, Refusal
+from gateway.receiver.coverage import Coverage, Run
+from gateway.receiver.plan import (
+    Answer,
+    Arrival,
+    BundleKey,
+    ChainKey,
+    Fork,
+    Message,
+    NewEpoch,
+    NewPart,
+    Plan,
+    Quarantined,
+    ReadingColumns,
+    SeriesKey,
+    State,
+    Stored,
+    Successor,
+)
+
+MAX_RANGES = 256
+"""Ranges, and refusals, of one receipt; what does not fit is answered when it is sent again."""
+
+_MAX_INTEGER = 2**53 - 1
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=bytes.hex).encode
+
+
+def verify(
+    messages: Iterable[Message], registry: Mapping[bytes, tuple[str, VerifyKey]]
+) -> tuple[list[Arrival], list[Quarantined]]:
+    """Part what is whole and signed by its gateway from what must not be believed.
+
+    `registry` maps a signer's kid to the gateway it signs for and its key.
+    """
+    arrivals, refused = [], []
+    for message in messages:
+        try:
+            arrivals.append(Arrival(message, _verified(message, registry)))
+        except SealError as error:
+            refused.append(_quarantined(message, error.cause))
+    return arrivals, refused
+
+
+def _verified(message: Message, registry: Mapping[bytes, tuple[str, VerifyKey]]) -> SignedBundle:
+    bundle = parse(message.payload)
+    if bundle.gateway != message.gateway:
+        raise SignerError("names another gateway than its topic")
+    owner, key = registry.get(bundle.signer_kid, (None, None))
+    if key is None or owner != bundle.gateway:
+        raise SignerError("signed by a key that is not registered for its gateway")
+    bundle.verify(key)
+    return bundle
+
+
+def _quarantined(message: Message, cause: str) -> Quarantined:
+    return Quarantined(message, cause, sha256(message.payload).digest())
+
+
+def decide(
+    arrivals: Sequence[Arrival], state: State, *, recipient_keys: Mapping[bytes, RecipientKey], parked_limit: int
+) -> Plan:
+    """Decide about verified bundles, in any order and with repetitions; `state` is used up.
+
+    Never raises for what a gateway sent: that is parked, or refused and quarantined with its cause.
+    """
+    decision = _Decision(state, recipient_keys, parked_limit)
+    for arrival in sorted(arrivals, key=lambda each: (each.bundle.gateway, each.bundle.chain, each.bundle.no)):
+        decision.take(arrival)
+    return decision.plan(arrivals)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """Everything in one bundle, opened and found good."""
+
+    parts: list[NewPart] = field(default_factory=list)
+    series: dict[SeriesKey, Coverage] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Decision:
+    """Gathers a plan while it goes from bundle to bundle."""
+
+    state: State
+    keys: Mapping[bytes, RecipientKey]
+    parked_limit: int
+    bundles: list[SignedBundle] = field(default_factory=list)
+    epochs: list[NewEpoch] = field(default_factory=list)
+    parts: list[NewPart] = field(default_factory=list)
+    parked: list[Arrival] = field(default_factory=list)
+    unparked: list[BundleKey] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    forks: list[Fork] = field(default_factory=list)
+    answered: set[BundleKey] = field(default_factory=set)
+    refused: dict[BundleKey, str] = field(default_factory=dict)
+    redelivered: int = 0
+    overflowed: int = 0
+
+    def take(self, arrival: Arrival) -> None:
+        """Decide about one bundle."""
+        bundle = arrival.bundle
+        key = BundleKey.of(bundle)
+        chain = ChainKey(bundle.gateway, bundle.chain)
+        known = self.state.bundles.get(chain, {}).get(bundle.no)
+        if known is not None and known.hash == bundle.hash:
+            self.redelivered += 1
+            self._settle(key)
+        elif known is not None:
+            self.forks.append(Fork("same-number", key))
+            self._refuse(arrival, "fork")
+        elif self.state.signers.setdefault(chain, bundle.signer_kid) != bundle.signer_kid:
+            self._refuse(arrival, SignerError.cause)
+        else:
+            try:
+                opened = self._open(bundle, chain)
+            except UnknownEpochError:
+                self._park(arrival, key)
+            except (DecryptError, MalformedError) as error:
+                self._refuse(arrival, error.cause)
+            else:
+                self._store(bundle, chain, opened)
+                self._settle(key)
+
+    def plan(self, arrivals: Sequence[Arrival]) -> Plan:
+        """What has been decided; answers name the chains in the order in which they arrived."""
+        chains = dict.fromkeys(ChainKey(each.bundle.gateway, each.bundle.chain) for each in arrivals)
+        gateways = dict.fromkeys(chain.gateway for chain in chains)
+        answers = (self._answer(gateway, [each for each in chains if each.gateway == gateway]) for gateway in gateways)
+        return Plan(
+            bundles=tuple(self.bundles),
+            epochs=tuple(self.epochs),
+            parts=tuple(self.parts),
+            runs=self.state.runs,
+            series=self.state.series,
+            parked=tuple(self.parked),
+            unparked=tuple(self.unparked),
+            quarantined=tuple(self.quarantined),
+            forks=tuple(self.forks),
+            answers=tuple(answer for answer in answers if answer.ranges or answer.refused),
+            redelivered=self.redelivered,
+            overflowed=self.overflowed,
+        )
+
+    def _answer(self, gateway: str, chains: Iterable[ChainKey]) -> Answer:
+        ranges: list[ReceiptRange] = []
+        for chain in chains:
+            numbers = [key.no for key in self.answered if (key.gateway, key.chain) == chain]
+            runs = {run for number in numbers if (run := self.state.runs[chain].containing(number))}
+            ranges += (ReceiptRange(chain.chain, run.first, run.last, run.hash) for run in sorted(runs))
+        refused = (Refusal(key.chain, key.no, cause) for key, cause in self.refused.items() if key.gateway == gateway)
+        return Answer(gateway, tuple(ranges[:MAX_RANGES]), tuple(refused)[:MAX_RANGES])
+
+    def _settle(self, key: BundleKey) -> None:
+        """Answer a bundle that the store has."""
+        self.answered.add(key)
+        self._unpark(key)
+
+    def _refuse(self, arrival: Arrival, cause: str) -> None:
+        """Answer a bundle that can never be stored."""
+        key = BundleKey.of(arrival.bundle)
+        self.quarantined.append(_quarantined(arrival.message, cause))
+        self.refused[key] = cause
+        self._unpark(key)
+
+    def _unpark(self, key: BundleKey) -> None:
+        if key in self.state.parked:
+            self.state.parked.remove(key)
+            self.state.parked_count -= 1
+            self.unparked.append(key)
+
+    def _park(self, arrival: Arrival, key: BundleKey) -> None:
+        if key in self.state.parked:
+            return
+        if self.state.parked_count >= self.parked_limit:
+            self.overflowed += 1
+            return
+        self.state.parked.add(key)
+        self.state.parked_count += 1
+        self.parked.append(arrival)
+
+    def _open(self, bundle: SignedBundle, chain: ChainKey) -> _Opened:
+        """Open everything, and keep the epochs even if a part proves bad: other bundles need them.
+
+        Raises `UnknownEpochError`, `DecryptError` or `MalformedError`.
+        """
+        epochs = self.state.epochs.setdefault(chain, {})
+        for part in bundle.epochs:
+            self._open_epoch(bundle, part, epochs)
+        if any(part.epoch not in epochs for part in bundle.parts):
+            raise UnknownEpochError("a part's epoch has not arrived")
+        opened = _Opened()
+        for sealed in bundle.parts:
+            part = sealed.open(bundle, epochs[sealed.epoch])
+            key = SeriesKey(bundle.gateway, part.stream, bundle.chain)
+            numbers = Run(part.first, part.first + part.count - 1)
+            known = self.state.series.setdefault(key, Coverage())
+            inside = opened.series.setdefault(key, Coverage())
+            if known.overlaps(numbers.first, numbers.last) or inside.overlaps(numbers.first, numbers.last):
+                raise MalformedError("records are numbered twice")
+            inside.add(numbers)
+            content = _reading_columns(part.content) if isinstance(part.content, Columns) else part.content
+            opened.parts.append(NewPart(key, part.first, part.count, content))
+        return opened
+
+    def _open_epoch(self, bundle: SignedBundle, part: EpochPart, epochs: dict[int, OpenEpoch]) -> None:
+        opened = part.open(bundle, self.keys)
+        known = epochs.setdefault(part.epoch, opened)
+        if known is opened:
+            self.epochs.append(NewEpoch(bundle.gateway, bundle.signer_kid, part, opened))
+        elif (known.stream, known.secret) != (opened.stream, opened.secret):
+            raise MalformedError("an epoch is declared twice")
+
+    def _store(self, bundle: SignedBundle, chain: ChainKey, opened: _Opened) -> None:
+        self.forks += (
+            Fork(cause, BundleKey.of(bundle)) for cause in sorted(_contradictions(bundle, chain, self.state))
+        )
+        self.state.bundles.setdefault(chain, {})[bundle.no] = Stored(bundle.hash, bundle.prev)
+        self.state.runs.setdefault(chain, Coverage()).add(Run(bundle.no, bundle.no, bundle.hash))
+        if bundle.no == 0 and bundle.predecessor is None:
+            self.state.roots.setdefault(bundle.gateway, set()).add(bundle.chain)
+        elif bundle.no == 0 and bundle.predecessor is not None:
+            named, last = bundle.predecessor
+            successors = self.state.successors.setdefault(ChainKey(bundle.gateway, named), {})
+            successors[bundle.chain] = Successor(last, bundle.prev)
+        for key, fresh in opened.series.items():
+            for run in fresh.runs:
+                self.state.series[key].add(run)
+        self.bundles.append(bundle)
+        self.parts += opened.parts
+
+
+def _contradictions(bundle: SignedBundle, chain: ChainKey, state: State) -> set[str]:
+    """Where a bundle contradicts what is stored of its gateway's history, whichever of the two came first."""
+    found = set()
+    neighbours = state.bundles.get(chain, {})
+    left, right = neighbours.get(bundle.no - 1), neighbours.get(bundle.no + 1)
+    if (left and left.hash != bundle.prev) or (right and right.prev != bundle.hash):
+        found.add("broken-link")
+    for successor in state.successors.get(chain, {}).values():
+        if successor.no < bundle.no:
+            found.add("successor-behind")
+        elif successor.no == bundle.no and successor.hash != bundle.hash:
+            found.add("broken-link")
+    if bundle.no > 0:
+        return found
+    if bundle.predecessor is None:
+        return found | ({"second-root"} if state.roots.get(bundle.gateway) else set())
+    named, last = bundle.predecessor
+    predecessor = ChainKey(bundle.gateway, named)
+    end = state.bundles.get(predecessor, {}).get(last)
+    if end and end.hash != bundle.prev:
+        found.add("broken-link")
+    if state.runs.get(predecessor, Coverage()).last > last:
+        found.add("successor-behind")
+    if state.successors.get(predecessor):
+        found.add("two-successors")
+    return found
+
+
+def _reading_columns(columns: Columns) -> ReadingColumns:
+    """Split off the extras that the store keeps in columns of their own; those of the wrong type stay extras."""
+    count = len(columns.time_ms)
+    sequence: list[int | None] = [None] * count
+    session: list[str | None] = [None] * count
+    backfilled = [0] * count
+    extras: list[str | None] = [None] * count
+    for index, pairs in enumerate(columns.extras):
+        rest: dict[int, ExtraValue] = {}
+        for key, value in pairs:
+            if key == Extra.SEQUENCE and isinstance(value, int):
+                sequence[index] = value
+            elif key == Extra.SESSION and isinstance(value, str):
+                session[index] = value
+            elif key == Extra.BACKFILLED and value == 1:
+                backfilled[index] = 1
+            else:
+                rest[key] = value
+        if rest:
+            extras[index] = _json(rest)
+    return ReadingColumns(
+        device=columns.device,
+        metric=columns.metric,
+        mantissa=columns.mantissa,
+        exponent=columns.exponent,
+        time_ms=columns.time_ms,
+        quality=columns.quality,
+        sequence=sequence,
+        session=session,
+        backfilled=backfilled,
+        extras=extras,
+    )

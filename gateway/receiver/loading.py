@@ -1,0 +1,107 @@
+"""Reads from SQLite exactly what a set of bundles touches."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from gateway.envelope.open import OpenEpoch, SignedBundle
+from gateway.receiver.coverage import Coverage, Run
+from gateway.receiver.plan import BundleKey, ChainKey, SeriesKey, State, Stored, Successor
+
+
+def load(database: sqlite3.Connection, bundles: Sequence[SignedBundle]) -> State:
+    """The state that `ingest.decide` needs for `bundles`."""
+    state = State()
+    loader = _Loader(database, state)
+    by_chain: dict[ChainKey, list[SignedBundle]] = {}
+    for bundle in bundles:
+        by_chain.setdefault(ChainKey(bundle.gateway, bundle.chain), []).append(bundle)
+    for chain, members in by_chain.items():
+        loader.chain(chain, members)
+    [(state.parked_count,)] = database.execute("SELECT count(*) FROM parked")
+    if state.parked_count:
+        loader.parked(bundles)
+    return state
+
+
+class _Loader:
+    def __init__(self, database: sqlite3.Connection, state: State) -> None:
+        self._database = database
+        self._state = state
+
+    def chain(self, key: ChainKey, members: Sequence[SignedBundle]) -> None:
+        """Everything about one chain and those of its bundles that arrived."""
+        for bundle in members:
+            if bundle.no == 0:
+                self._predecessor(bundle)
+        self._successors(key)
+        identity = self._runs(key)
+        if identity is None:
+            return
+        chain_id, self._state.signers[key] = identity
+        self._bundles(key, chain_id, (no for each in members for no in (each.no - 1, each.no, each.no + 1)))
+        streams = {part.stream for each in members for part in each.epochs}
+        streams |= self._epochs(key, chain_id, {part.epoch for each in members for part in (*each.epochs, *each.parts)})
+        for stream in streams:
+            self._series(SeriesKey(key.gateway, stream, key.chain), chain_id)
+
+    def parked(self, bundles: Iterable[SignedBundle]) -> None:
+        """Which of `bundles` are parked."""
+        select = "SELECT 1 FROM parked WHERE gateway = ? AND chain = ? AND no = ? AND hash = ?"
+        keys = map(BundleKey.of, bundles)
+        self._state.parked.update(key for key in keys if self._database.execute(select, key).fetchone())
+
+    def _runs(self, key: ChainKey) -> tuple[int, bytes] | None:
+        """Load a chain's runs; its number here and its signer, if it is known."""
+        select = "SELECT id, signer FROM chains WHERE gateway = ? AND chain = ?"
+        row: tuple[int, bytes] | None = self._database.execute(select, key).fetchone()
+        if row is not None and key not in self._state.runs:
+            select = "SELECT first, last, hash FROM bundle_runs WHERE chain_id = ?"
+            self._state.runs[key] = Coverage(Run(*run) for run in self._database.execute(select, row[:1]))
+        return row
+
+    def _bundles(self, key: ChainKey, chain_id: int, numbers: Iterable[int]) -> None:
+        known = self._state.bundles.setdefault(key, {})
+        for number in dict.fromkeys(numbers):
+            select = "SELECT hash, prev FROM bundles WHERE chain_id = ? AND no = ?"
+            row = self._database.execute(select, (chain_id, number)).fetchone()
+            if row is not None:
+                known[number] = Stored(*row)
+
+    def _predecessor(self, bundle: SignedBundle) -> None:
+        """What a chain's first bundle is compared with."""
+        if bundle.predecessor is None:
+            select = "SELECT chain FROM chains WHERE gateway = ? AND root = 1"
+            roots = self._database.execute(select, (bundle.gateway,))
+            self._state.roots.setdefault(bundle.gateway, set()).update(chain for (chain,) in roots)
+            return
+        key = ChainKey(bundle.gateway, bundle.predecessor[0])
+        self._successors(key)
+        identity = self._runs(key)
+        if identity is not None:
+            self._bundles(key, identity[0], [bundle.predecessor[1]])
+
+    def _successors(self, key: ChainKey) -> None:
+        select = "SELECT chain, predecessor_no, predecessor_hash FROM chains WHERE gateway = ? AND predecessor = ?"
+        rows = self._database.execute(select, key)
+        self._state.successors[key] = {chain: Successor(no, prev) for chain, no, prev in rows}
+
+    def _epochs(self, key: ChainKey, chain_id: int, numbers: Iterable[int]) -> set[bytes]:
+        """Load opened epochs; the streams they belong to."""
+        known = self._state.epochs.setdefault(key, {})
+        select = (
+            "SELECT stream, secret, salt FROM epoch_secrets JOIN streams ON streams.id = stream_id"
+            " WHERE chain_id = ? AND epoch = ?"
+        )
+        for number in numbers:
+            row = self._database.execute(select, (chain_id, number)).fetchone()
+            if row is not None:
+                known[number] = OpenEpoch(key.chain, number, *row)
+        return {epoch.stream for epoch in known.values()}
+
+    def _series(self, key: SeriesKey, chain_id: int) -> None:
+        select = (
+            "SELECT first, last FROM record_runs JOIN streams ON streams.id = stream_id"
+            " WHERE gateway = ? AND stream = ? AND chain_id = ?"
+        )
+        runs = self._database.execute(select, (key.gateway, key.stream, chain_id))
+        self._state.series[key] = Coverage(Run(*run) for run in runs)

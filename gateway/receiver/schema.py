@@ -1,0 +1,172 @@
+"""The tables of the receiver's SQLite database, version 1. Times are UTC milliseconds since 1970."""
+
+VERSION = 1
+
+TABLES = """
+CREATE TABLE store (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    schema INTEGER NOT NULL,
+    store BLOB NOT NULL,
+    receipt_counter INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE chains (
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    chain BLOB NOT NULL,
+    signer BLOB NOT NULL,
+    root INTEGER NOT NULL DEFAULT 0,
+    predecessor BLOB,
+    predecessor_no INTEGER,
+    predecessor_hash BLOB,
+    UNIQUE (gateway, chain)
+) STRICT;
+CREATE INDEX chains_by_predecessor ON chains (gateway, predecessor) WHERE predecessor IS NOT NULL;
+CREATE INDEX root_chains ON chains (gateway) WHERE root = 1;
+
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    stream BLOB NOT NULL,
+    UNIQUE (gateway, stream)
+) STRICT;
+
+-- The archive: what each gateway signed. It verifies without the epoch parts, which can be erased per stream.
+CREATE TABLE bundles (
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    no INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    prev BLOB NOT NULL,
+    received_ms INTEGER NOT NULL,
+    sign1 BLOB NOT NULL,
+    PRIMARY KEY (chain_id, no)
+) STRICT;
+
+CREATE TABLE epoch_parts (
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    epoch INTEGER NOT NULL,
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    part BLOB NOT NULL,
+    PRIMARY KEY (chain_id, epoch)
+) STRICT;
+
+CREATE TABLE epoch_secrets (
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    epoch INTEGER NOT NULL,
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    secret BLOB NOT NULL,
+    salt BLOB NOT NULL,
+    PRIMARY KEY (chain_id, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE bundle_runs (
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (chain_id, first)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE record_runs (
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, chain_id, first)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reading_rows (
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    seq INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    metric INTEGER NOT NULL,
+    mantissa INTEGER,
+    exponent INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    quality INTEGER NOT NULL,
+    sequence INTEGER,
+    session TEXT,
+    backfilled INTEGER NOT NULL,
+    extras TEXT,
+    received_ms INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, chain_id, seq)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX device_records ON reading_rows
+    (stream_id, device, metric, sequence, ifnull(session, ''), ifnull(mantissa, ''), exponent)
+    WHERE sequence IS NOT NULL;
+
+CREATE TABLE event_rows (
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    seq INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    code TEXT NOT NULL,
+    details TEXT NOT NULL,
+    received_ms INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, chain_id, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE gap_rows (
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    first INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    from_ms INTEGER NOT NULL,
+    to_ms INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, chain_id, first)
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW readings AS
+    SELECT streams.gateway, stream, chain, seq, device, metric, mantissa, exponent, time_ms, quality, sequence, session,
+        backfilled, extras, received_ms
+    FROM reading_rows JOIN streams ON streams.id = stream_id JOIN chains ON chains.id = chain_id;
+CREATE VIEW events AS
+    SELECT streams.gateway, stream, chain, seq, time_ms, code, details, received_ms
+    FROM event_rows JOIN streams ON streams.id = stream_id JOIN chains ON chains.id = chain_id;
+CREATE VIEW gaps AS
+    SELECT streams.gateway, stream, chain, first, count, cause, from_ms, to_ms, received_ms
+    FROM gap_rows JOIN streams ON streams.id = stream_id JOIN chains ON chains.id = chain_id;
+
+CREATE TABLE parked (
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    chain BLOB NOT NULL,
+    no INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    received_ms INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    UNIQUE (gateway, chain, no, hash)
+) STRICT;
+CREATE TABLE parked_needs (
+    parked_id INTEGER NOT NULL REFERENCES parked ON DELETE CASCADE,
+    epoch INTEGER NOT NULL,
+    PRIMARY KEY (parked_id, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    gateway TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    times INTEGER NOT NULL,
+    first_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    payload BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE forks (
+    gateway TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    chain BLOB NOT NULL,
+    no INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    received_ms INTEGER NOT NULL,
+    PRIMARY KEY (gateway, cause, chain, no, hash)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO store VALUES (1, 1, randomblob(16), 0);
+"""

@@ -1,0 +1,86 @@
+"""What the receiver asks of a database, and the store's incarnation, which must not be restored with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.envelope.open import SignedBundle
+from gateway.errors import StoreError
+from gateway.identity.keyring import write_durably
+from gateway.model import StoreId
+from gateway.receiver.plan import Message, Plan, State
+
+_INCARNATION = "incarnation"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a transaction alone could tell."""
+
+    counter: int
+    """Of the plan's first answer; the others follow by one each."""
+    repeated: int
+    """Readings left out: a wearable's stored record that this stream already has under another number."""
+    forks: int
+    """Forks that were not known before."""
+    parked: int
+    """Bundles that wait for their epoch now."""
+
+
+class Store(Protocol):
+    """Everything durable of a receiver. One writer; every method raises `StoreError` and then has changed nothing."""
+
+    @property
+    def id(self) -> StoreId:
+        """Random at creation, with the incarnation in force."""
+
+    def load(self, bundles: Sequence[SignedBundle]) -> State:
+        """What is known of all that these bundles touch."""
+
+    def commit(self, plan: Plan, *, now_ms: int) -> Committed:
+        """Write all of `plan` durably, or nothing."""
+
+    def ready(self, *, after: int, limit: int) -> list[tuple[int, Message]]:
+        """Parked bundles, numbered beyond `after`, whose epochs have all arrived; ascending."""
+
+    def last_received_ms(self) -> dict[str, int]:
+        """When the newest bundle of each gateway arrived."""
+
+    def summary(self) -> dict[str, Any]:
+        """For people: per gateway and stream what is here and what is missing."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+def read_incarnation(directory: Path) -> int:
+    """The incarnation in force.
+
+    Raises `StoreError` if the file is missing or no positive number: a wrong one would make gateways ignore receipts.
+    """
+    path = directory / _INCARNATION
+    try:
+        incarnation = int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path}: cannot be read: {error}; write a number higher than any that this store has used"
+        ) from error
+    if incarnation < 1:
+        raise StoreError(f"{path}: {incarnation} is not a positive number")
+    return incarnation
+
+
+def next_incarnation(directory: Path) -> int:
+    """Count one up, durably: to be done once after every restore or failover, before the receiver starts.
+
+    Gateways then send again what this store's receipts do not cover. Begins with 1 in an empty directory.
+    Raises `StoreError` if the number kept there cannot be read or replaced.
+    """
+    path = directory / _INCARNATION
+    incarnation = read_incarnation(directory) + 1 if path.exists() else 1
+    try:
+        write_durably(path, f"{incarnation}\n".encode())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error}") from error
+    return incarnation

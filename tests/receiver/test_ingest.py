@@ -1,0 +1,312 @@
+"""The receiver's rules: what is stored, parked, quarantined, and what each gateway is told."""
+
+import random
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.envelope.keys import RecipientKey
+from gateway.envelope.open import parse
+from gateway.model import Batch, Extra, Link, ReceiptRange, Record, Refusal
+from gateway.receiver import ingest
+from gateway.receiver.plan import Message
+from tests.receiver.conftest import NOW_MS, X25519, Box, Cloud, Entropy, signer
+
+A, B = b"\x0a" * 16, b"\x0b" * 16
+
+
+def link(message: Message) -> Link:
+    bundle = parse(message.payload)
+    return Link(bundle.chain, bundle.no, bundle.hash)
+
+
+def covers(*messages: Message) -> ReceiptRange:
+    """The range from the first to the last of these."""
+    first, last = link(messages[0]), link(messages[-1])
+    return ReceiptRange(first.chain, first.no, last.no, last.hash)
+
+
+def causes(cloud: Cloud) -> list[str]:
+    return [cause for (cause,) in cloud.rows("SELECT cause FROM quarantine ORDER BY id")]
+
+
+def forks(cloud: Cloud) -> list[str]:
+    return [cause for (cause,) in cloud.rows("SELECT cause FROM forks ORDER BY cause")]
+
+
+def count(cloud: Cloud, table: str = "readings") -> int:
+    [(number,)] = cloud.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 - our own names
+    return number
+
+
+def test_a_bundle_becomes_rows_and_a_receipt(gw: Box, cloud: Cloud) -> None:
+    record = Record(
+        "C0:00:00:00:00:01",
+        7,
+        104,
+        -5,
+        NOW_MS,
+        extras=((Extra.UNCERTAINTY_MS, 20), (Extra.SEQUENCE, 17), (Extra.SESSION, "s1"), (Extra.BACKFILLED, 1)),
+    )
+    message = gw.message(Batch(A, (record, *gw.records(1))), gw.event("heartbeat"), gw.gap(B, 3))
+    taken = cloud.take(message)
+    chain = link(message).chain
+    assert cloud.rows("SELECT * FROM readings WHERE seq = 0") == [
+        ("gw-1", A, chain, 0, record.device, 7, 104, -5, NOW_MS, 0, 17, "s1", 1, '{"2":20}', NOW_MS)
+    ]
+    assert cloud.rows("SELECT seq, mantissa, sequence, extras FROM readings WHERE seq = 1") == [(1, 0, None, None)]
+    assert cloud.rows("SELECT seq, code, details FROM events") == [(0, "heartbeat", '[1,"two","03",null]')]
+    assert cloud.rows("SELECT stream, first, count, cause FROM gaps") == [(B, 0, 3, "refused")]
+    receipt = cloud.receipts(taken)["gw-1"]
+    assert receipt.ranges == (covers(message),)
+    assert (receipt.refused, receipt.time_ms, receipt.store) == ((), NOW_MS, cloud.store.id)
+
+
+def test_the_archive_keeps_what_was_signed_apart_from_what_can_be_erased(gw: Box, cloud: Cloud) -> None:
+    message = gw.tick(A)
+    cloud.take(message)
+    bundle = parse(message.payload)
+    assert cloud.rows("SELECT sign1 FROM bundles") == [(bundle.sign1,)]
+    assert cloud.rows("SELECT part FROM epoch_parts") == [(bundle.epochs[0].data,)]
+    assert count(cloud, "epoch_secrets") == 1
+
+
+def test_a_redelivery_is_counted_and_receipted_again(gw: Box, cloud: Cloud) -> None:
+    message = gw.tick()
+    first = cloud.take(message)
+    again = cloud.take(message, message)
+    assert (count(cloud), again.plan.redelivered) == (1, 2)
+    receipts = [cloud.receipts(each)["gw-1"] for each in (first, again)]
+    assert receipts[0].ranges == receipts[1].ranges == (covers(message),)
+    assert receipts[0].counter < receipts[1].counter
+
+
+def test_a_receipt_covers_the_contiguous_run_around_what_it_answers(gw: Box, cloud: Cloud) -> None:
+    ticks = [gw.tick() for _ in range(6)]
+    assert cloud.receipts(cloud.take(ticks[0], ticks[1]))["gw-1"].ranges == (covers(*ticks[:2]),)
+    assert cloud.receipts(cloud.take(ticks[3], ticks[5]))["gw-1"].ranges == (covers(ticks[3]), covers(ticks[5]))
+    assert cloud.receipts(cloud.take(ticks[2]))["gw-1"].ranges == (covers(*ticks[:4]),)
+    assert cloud.receipts(cloud.take(ticks[4]))["gw-1"].ranges == (covers(*ticks),)
+
+
+def test_a_receipt_names_at_most_256_ranges_oldest_first(gw: Box, cloud: Cloud) -> None:
+    ticks = [gw.tick() for _ in range(2 * 258)]
+    receipt = cloud.receipts(cloud.take(ticks[0], *ticks[2::2]))["gw-1"]
+    assert receipt.ranges == tuple(covers(tick) for tick in ticks[: 2 * ingest.MAX_RANGES : 2])
+
+
+def test_each_gateway_gets_its_own_receipt(gw: Box, other: Box, cloud: Cloud) -> None:
+    messages = [gw.tick(A), other.tick(A), gw.tick(A)]
+    receipts = cloud.receipts(cloud.take(*messages))
+    assert receipts["gw-1"].ranges == (covers(messages[0], messages[2]),)
+    assert receipts["gw-2"].ranges == (covers(messages[1]),)
+    assert receipts["gw-1"].counter != receipts["gw-2"].counter
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_order_and_repetition_of_two_chains_ends_in_the_same_store(data: st.DataObject) -> None:
+    box = Box("gw-1")
+    messages = [box.message(Batch(stream, box.records(2)), box.event("x")) for stream in (A, B, A)]
+    box.restart(box.head)
+    messages += [box.message(Batch(A, box.records(1)), box.gap(B, 2)) for _ in range(3)]
+    arrivals = data.draw(st.permutations(messages + data.draw(st.lists(st.sampled_from(messages), max_size=4))))
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=len(arrivals)))
+    source = iter(arrivals)
+    with TemporaryDirectory() as directory:
+        shuffled, straight = (Cloud(Path(directory, name), {"gw-1": box}) for name in ("shuffled", "straight"))
+        for size in sizes:
+            shuffled.settle(*islice(source, size))
+        straight.take(*messages)
+        assert shuffled.everything() == straight.everything()
+        assert (count(shuffled, "parked"), causes(shuffled), forks(shuffled)) == (0, [], [])
+        final = [cloud.receipts(cloud.take(*messages))["gw-1"].ranges for cloud in (shuffled, straight)]
+        assert final == [(covers(messages[0], messages[2]), covers(messages[3], messages[5]))] * 2
+        for cloud in (shuffled, straight):
+            cloud.store.close()
+
+
+def test_a_bundle_whose_epoch_is_unknown_waits_for_it_unreceipted(gw: Box, cloud: Cloud) -> None:
+    opener, needs, needs_too = (gw.tick() for _ in range(3))
+    taken = cloud.take(needs_too, needs, needs)
+    assert (taken.receipts, taken.committed.parked, count(cloud)) == ((), 2, 0)
+    first, second = cloud.settle(opener)
+    assert cloud.receipts(first)["gw-1"].ranges == (covers(opener),)
+    assert cloud.receipts(second)["gw-1"].ranges == (covers(opener, needs, needs_too),)
+    assert (count(cloud), count(cloud, "parked"), count(cloud, "parked_needs")) == (3, 0, 0)
+
+
+def test_a_parked_bundle_survives_a_restart_of_the_receiver(gw: Box, cloud: Cloud) -> None:
+    opener, needs = gw.tick(), gw.tick()
+    cloud.take(needs)
+    cloud.take(opener)
+    cloud.store.close()
+    cloud.open()
+    assert [message for _, message in cloud.store.ready(after=0, limit=9)] == [needs]
+
+
+def test_parked_bundles_are_bounded_and_what_finds_no_room_is_taken_when_sent_again(gw: Box, cloud: Cloud) -> None:
+    opener, *rest = [gw.tick() for _ in range(5)]
+    cloud.parked_limit = 2
+    cloud.open()
+    taken = cloud.take(*rest)
+    assert (taken.committed.parked, taken.plan.overflowed, taken.receipts) == (2, 2, ())
+    cloud.settle(opener)
+    assert cloud.receipts(cloud.take(*rest))["gw-1"].ranges == (covers(opener, *rest),)
+
+
+def test_no_byte_of_a_bundle_can_be_changed(gw: Box, cloud: Cloud) -> None:
+    message = gw.tick()
+    source = random.Random(1)
+    for _ in range(40):
+        data = bytearray(message.payload)
+        data[source.randrange(len(data))] ^= 1 << source.randrange(8)
+        taken = cloud.take(Message("gw-1", bytes(data)))
+        assert (taken.receipts, taken.unverified) == ((), 1)
+    assert count(cloud, "bundles") == 0
+    assert set(causes(cloud)) <= {"malformed", "signature", "signer", "epoch-hash"}
+    assert cloud.receipts(cloud.take(message))["gw-1"].ranges == (covers(message),)
+
+
+def test_what_is_not_a_bundle_is_quarantined_whole(cloud: Cloud) -> None:
+    taken = cloud.take(Message("gw-1", b"\x00nonsense"), Message("gw-1", b""))
+    assert (taken.receipts, causes(cloud)) == ((), ["malformed", "malformed"])
+    assert cloud.rows("SELECT gateway, payload FROM quarantine LIMIT 1") == [("gw-1", b"\x00nonsense")]
+
+
+def test_a_stripped_copy_never_blocks_the_whole_one(gw: Box, cloud: Cloud) -> None:
+    message = gw.tick()
+    stripped = Message("gw-1", b"\x82" + parse(message.payload).sign1 + b"\x80")
+    assert cloud.take(stripped).receipts == ()
+    assert causes(cloud) == ["epoch-hash"]
+    assert cloud.receipts(cloud.take(message))["gw-1"].ranges == (covers(message),)
+    assert count(cloud) == 1
+
+
+def test_a_bundle_on_another_gateways_topic_is_refused(gw: Box, cloud: Cloud) -> None:
+    taken = cloud.take(Message("gw-2", gw.tick().payload))
+    assert (taken.receipts, causes(cloud), count(cloud, "bundles")) == ((), ["signer"], 0)
+
+
+def test_a_gateway_cannot_sign_for_another(cloud: Cloud) -> None:
+    mallory = Box("gw-1", signed_by=cloud.boxes["gw-2"].signer)
+    assert (cloud.take(mallory.tick()).receipts, causes(cloud)) == ((), ["signer"])
+
+
+def test_an_unregistered_signer_is_refused(cloud: Cloud) -> None:
+    mallory = Box("gw-1", signed_by=signer("mallory"))
+    assert (cloud.take(mallory.tick()).receipts, causes(cloud)) == ((), ["signer"])
+
+
+def test_forgeries_do_not_hold_up_what_arrived_with_them(gw: Box, other: Box, cloud: Cloud) -> None:
+    good = [gw.tick(), other.tick()]
+    forged = Message("gw-1", good[0].payload[:-1] + b"\x00")
+    taken = cloud.take(forged, good[0], Message("gw-1", b"?"), good[1])
+    assert (len(taken.plan.bundles), taken.unverified, len(taken.receipts)) == (2, 2, 2)
+
+
+def test_what_is_sealed_to_nobody_here_is_refused_in_the_receipt(cloud: Cloud) -> None:
+    stranger = RecipientKey(X25519, Entropy("stranger")(32))
+    box = Box("gw-1", recipient=stranger)
+    message = box.tick()
+    receipt = cloud.receipts(cloud.take(message))["gw-1"]
+    assert (receipt.ranges, receipt.refused) == ((), (Refusal(link(message).chain, 0, "decrypt"),))
+    assert (causes(cloud), count(cloud, "bundles")) == (["decrypt"], 0)
+
+
+def test_the_same_number_with_another_hash_is_a_fork_and_no_data(gw: Box, cloud: Cloud) -> None:
+    twin = Box("gw-1")
+    first, second = gw.tick(A, count=1), twin.tick(A, count=2)
+    assert link(first).chain == link(second).chain
+    cloud.take(first)
+    taken = cloud.take(second)
+    assert cloud.receipts(taken)["gw-1"].refused == (Refusal(link(second).chain, 0, "fork"),)
+    assert (forks(cloud), causes(cloud), count(cloud)) == (["same-number"], ["fork"], 1)
+    assert taken.committed.forks == 1
+    assert cloud.take(second).committed.forks == 0
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_two_successors_of_one_chain_are_both_stored_with_an_alarm(gw: Box, cloud: Cloud, backwards: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    messages = [gw.tick()]
+    for _ in range(2):
+        gw.restart(link(messages[0]))
+        messages.append(gw.tick())
+    for message in reversed(messages) if backwards else messages:
+        assert cloud.receipts(cloud.take(message))["gw-1"].ranges == (covers(message),)
+    assert (forks(cloud), count(cloud)) == (["two-successors"], 3)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_successor_that_names_less_than_is_stored_raises_the_alarm(gw: Box, cloud: Cloud, backwards: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    ticks = [gw.tick() for _ in range(2)]
+    gw.restart(link(ticks[0]))
+    messages = [*ticks, gw.tick()]
+    for message in reversed(messages) if backwards else messages:
+        cloud.settle(message)
+    assert (forks(cloud), count(cloud)) == (["successor-behind"], 3)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_successor_that_names_another_hash_raises_the_alarm(gw: Box, cloud: Cloud, backwards: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    first = gw.tick()
+    gw.restart(Link(link(first).chain, 0, b"\x55" * 32))
+    messages = [first, gw.tick()]
+    cloud.take(*messages[::-1] if backwards else messages)
+    assert (forks(cloud), count(cloud)) == (["broken-link"], 2)
+
+
+def test_an_unannounced_second_beginning_raises_the_alarm(gw: Box, cloud: Cloud) -> None:
+    cloud.take(gw.tick())
+    gw.restart(None)
+    message = gw.tick()
+    assert cloud.receipts(cloud.take(message))["gw-1"].ranges == (covers(message),)
+    assert forks(cloud) == ["second-root"]
+
+
+def test_an_honest_restart_raises_no_alarm(gw: Box, cloud: Cloud) -> None:
+    messages = [gw.tick(), gw.tick()]
+    gw.restart(gw.head)
+    messages.append(gw.tick())
+    cloud.settle(messages[2])
+    cloud.settle(messages[1])
+    cloud.settle(messages[0])
+    assert (forks(cloud), count(cloud)) == ([], 3)
+
+
+def test_a_wearables_stored_record_that_arrives_twice_is_kept_once(gw: Box, cloud: Cloud) -> None:
+    def stored(sequence: int, value: int | None) -> Record:
+        extras = ((Extra.SEQUENCE, sequence), (Extra.SESSION, "s"))
+        return Record("C0:00:00:00:00:01", 1, value, 0, NOW_MS, extras=extras)
+
+    cloud.take(gw.message(Batch(A, (stored(1, 100), stored(2, None)))))
+    gw.restart(gw.head)
+    again = (stored(1, 100), stored(2, None), stored(1, 101), stored(3, 100))
+    taken = cloud.take(gw.message(Batch(A, again)))
+    assert (taken.committed.repeated, count(cloud)) == (2, 4)
+    assert cloud.store.summary()["gateways"]["gw-1"]["streams"][A.hex()]["missing"] == 0
+
+
+def test_another_streams_record_is_never_taken_for_a_repetition(gw: Box, cloud: Cloud) -> None:
+    record = Record("C0:00:00:00:00:01", 1, 100, 0, NOW_MS, extras=((Extra.SEQUENCE, 1), (Extra.SESSION, "s")))
+    taken = cloud.take(gw.message(Batch(A, (record,)), Batch(B, (record,))))
+    assert (taken.committed.repeated, count(cloud)) == (0, 2)
+
+
+def test_the_quarantine_keeps_each_payload_once_and_the_newest_of_all(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.receiver.sqlite.QUARANTINE_BUNDLES", 3)
+    monkeypatch.setattr("gateway.receiver.sqlite.QUARANTINE_BYTES", 10)
+    cloud.take(*(Message("gw-1", bytes([0, number])) for number in range(5)), Message("gw-1", b"\x00\x04"))
+    assert cloud.rows("SELECT payload, times FROM quarantine ORDER BY id") == [
+        (b"\x00\x02", 1),
+        (b"\x00\x03", 1),
+        (b"\x00\x04", 2),
+    ]
+    cloud.take(Message("gw-1", b"\x00" * 9))
+    assert cloud.rows("SELECT length(payload) FROM quarantine") == [(9,)]

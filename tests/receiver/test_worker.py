@@ -1,0 +1,194 @@
+"""The receiver behind a broker: persistent session, acknowledgement after the commit, receipts at once."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from gateway.config import BrokerSection, IngestSection
+from gateway.envelope.keys import signer_for
+from gateway.envelope.receipt import decode_receipt
+from gateway.envelope.seal import ChainWriter
+from gateway.identity.files import load_private_key, load_recipient_key, load_registry, verify_key
+from gateway.identity.tls import client_context
+from gateway.lab.broker import DemoBroker
+from gateway.lab.pki import make_dev_pki
+from gateway.model import Batch, Receipt, Record
+from gateway.observe.metrics import ReceiverMetrics
+from gateway.receiver.intake import Intake
+from gateway.receiver.sqlite import SqliteStore
+from gateway.receiver.worker import Receiver
+from gateway.uplink.mqtt import Connection
+
+GATEWAY = "gw-1"
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pki")
+    make_dev_pki(directory, [GATEWAY])
+    return directory
+
+
+@pytest.fixture
+async def broker(pki: Path) -> AsyncIterator[DemoBroker]:
+    broker = DemoBroker(pki, 0)
+    await broker.start()
+    yield broker
+    await broker.shutdown()
+
+
+@asynccontextmanager
+async def receiver(pki: Path, directory: Path, port: int) -> AsyncIterator[tuple[SqliteStore, ReceiverMetrics]]:
+    store, metrics = SqliteStore.open(directory), ReceiverMetrics()
+    recipient = load_recipient_key(pki / "recipient.key")
+    task = asyncio.create_task(
+        Receiver(
+            BrokerSection(endpoints=(f"127.0.0.1:{port}",), backoff_max_s=0.5),
+            IngestSection(receive_maximum=8),
+            tls=client_context(pki / "ca.crt", pki / "receiver.crt", pki / "receiver.key"),
+            intake=Intake(
+                store=store,
+                registry=load_registry(pki / "registry.json"),
+                recipient_keys={recipient.kid: recipient},
+                signer=signer_for(load_private_key(pki / "receipt.key")),
+                parked_limit=10,
+            ),
+            key_list=(pki / "keys.cbor").read_bytes(),
+            metrics=metrics,
+        ).run()
+    )
+    try:
+        yield store, metrics
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        store.close()
+
+
+def gateway(pki: Path, port: int) -> Connection:
+    keys = pki / "gateways" / GATEWAY
+    return Connection(
+        f"127.0.0.1:{port}",
+        client_id=GATEWAY,
+        tls=client_context(pki / "ca.crt", keys / "tls.crt", keys / "tls.key"),
+        keepalive_s=20,
+        timeout_s=5,
+        clean_start=True,
+        session_expiry_s=0,
+        receive_maximum=100,
+        will=None,
+    )
+
+
+def bundles(pki: Path, count: int) -> list[bytes]:
+    writer = ChainWriter(
+        gateway=GATEWAY,
+        chain=os.urandom(16),
+        signer=signer_for(load_private_key(pki / "gateways" / GATEWAY / "sign.key")),
+        recipients=[load_recipient_key(pki / "recipient.key").recipient],
+        predecessor=None,
+        random=os.urandom,
+    )
+    now_ms = time.time_ns() // 1_000_000
+    batch = Batch(os.urandom(16), (Record("C0:00:00:00:00:01", 1, 55, -1, now_ms),))
+    return [writer.seal([batch], now_ms=now_ms)[0].data for _ in range(count)]
+
+
+def value(metrics: ReceiverMetrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(f"iomt_receiver_{name}")
+
+
+async def receipts_until(connection: Connection, pki: Path, last: int) -> list[Receipt]:
+    """Receipts as they come, until one covers bundle `last`."""
+    key = verify_key(load_private_key(pki / "receipt.key").public_key())
+    receipts: list[Receipt] = []
+    async with asyncio.timeout(10):
+        async for message in connection.messages():
+            message.ack()
+            if message.topic.endswith("/receipt"):
+                receipts.append(decode_receipt(message.payload, {key.kid: key}))
+                if any(each.last >= last for each in receipts[-1].ranges):
+                    break
+    return receipts
+
+
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError
+
+
+async def connected(metrics: ReceiverMetrics) -> None:
+    await until(lambda: value(metrics, "online"))
+
+
+async def test_bundles_are_committed_and_receipted_over_the_broker(
+    pki: Path, broker: DemoBroker, tmp_path: Path
+) -> None:
+    data = bundles(pki, 5)
+    async with receiver(pki, tmp_path, broker.port) as (store, metrics), gateway(pki, broker.port) as connection:
+        await connected(metrics)
+        await connection.subscribe(f"v1/gw/{GATEWAY}/down/#")
+        for each in (b"nonsense", *data, data[0]):
+            connection.publish(f"v1/gw/{GATEWAY}/up/data", each)
+        receipts = await receipts_until(connection, pki, 4)
+        assert receipts[-1].ranges[0].first == 0
+        assert [each.counter for each in receipts] == sorted({each.counter for each in receipts})
+        await until(lambda: value(metrics, "messages_total") == 7)
+        assert store.summary()["gateways"][GATEWAY]["bundles"] == 5
+        assert value(metrics, "stored_readings_total") == 5
+        assert value(metrics, "redelivered_bundles_total") == 1
+        assert value(metrics, "silent_chains") == 0
+        labels = {"cause": "malformed"}
+        assert metrics.registry.get_sample_value("iomt_receiver_verify_failures_total", labels) == 1
+
+
+async def test_every_registered_gateway_finds_the_key_list_retained(
+    pki: Path, broker: DemoBroker, tmp_path: Path
+) -> None:
+    async with receiver(pki, tmp_path, broker.port) as (_, metrics):
+        await connected(metrics)
+        await asyncio.sleep(0.2)
+        async with gateway(pki, broker.port) as connection, asyncio.timeout(5):
+            await connection.subscribe(f"v1/gw/{GATEWAY}/down/#")
+            [message] = await connection.receive(1)
+            assert message.topic == f"v1/gw/{GATEWAY}/down/keys"
+            assert message.payload == (pki / "keys.cbor").read_bytes()
+
+
+async def test_nothing_is_receipted_while_the_database_refuses_and_nothing_is_lost(
+    pki: Path, broker: DemoBroker, tmp_path: Path
+) -> None:
+    data = bundles(pki, 3)
+    async with receiver(pki, tmp_path, broker.port) as (store, metrics), gateway(pki, broker.port) as connection:
+        await connected(metrics)
+        store._database.execute("PRAGMA query_only = ON")
+        await connection.subscribe(f"v1/gw/{GATEWAY}/down/receipt")
+        for each in data:
+            connection.publish(f"v1/gw/{GATEWAY}/up/data", each)
+        await until(lambda: value(metrics, "store_errors_total"))
+        assert not value(metrics, "receipts_total")
+        store._database.execute("PRAGMA query_only = OFF")
+        receipts = await receipts_until(connection, pki, 2)
+        assert receipts[-1].ranges[0].last == 2
+        assert store.summary()["gateways"][GATEWAY]["bundles"] == 3
+
+
+async def test_what_is_sent_while_no_receiver_runs_waits_for_it(pki: Path, broker: DemoBroker, tmp_path: Path) -> None:
+    data = bundles(pki, 3)
+    async with receiver(pki, tmp_path, broker.port) as (_, metrics):
+        await connected(metrics)
+    async with gateway(pki, broker.port) as connection:
+        await connection.subscribe(f"v1/gw/{GATEWAY}/down/receipt")
+        await asyncio.gather(*(connection.publish(f"v1/gw/{GATEWAY}/up/data", each) for each in data))
+        async with receiver(pki, tmp_path, broker.port):
+            receipts = await receipts_until(connection, pki, 2)
+    assert receipts[-1].ranges[0].first == 0
