@@ -1,0 +1,257 @@
+"""The gateway's way to the cloud: reads the outbox, publishes, applies receipts, and comes back after every loss.
+
+Outage and normal running are the same code: whatever is unreceipted is published, oldest first.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import random
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NoReturn
+
+from gateway.config import UplinkSection
+from gateway.envelope.keys import VerifyKey
+from gateway.envelope.receipt import decode_receipt
+from gateway.errors import ConnectionLostError, OutboxDamagedError, ReceiptError, UplinkError
+from gateway.observe.metrics import GatewayMetrics
+from gateway.outbox.outbox import Outbox, Stored
+from gateway.uplink.mqtt import FAILURE, Connection, Will
+from gateway.uplink.session import Session
+
+_log = logging.getLogger(__name__)
+
+_BACKOFF_MIN_S = 0.25
+_FAREWELL_S = 1.0
+_RECEIVE_MAXIMUM = 64
+"""Receipts and key lists that may wait here unprocessed."""
+
+_Ack = tuple[int, asyncio.Future[int]]
+
+
+class Uplink:
+    """Keeps one connection to one of the brokers and empties the outbox through it.
+
+    `receivers` are the keys whose receipts are believed, by kid; it may be replaced at any time. `on_key_list` is
+    handed what arrives on `down/keys`; a `ReceiptError` that it raises is counted.
+    """
+
+    def __init__(
+        self,
+        config: UplinkSection,
+        *,
+        gateway_id: str,
+        tls: ssl.SSLContext,
+        outbox: Outbox,
+        receivers: Mapping[bytes, VerifyKey],
+        signer_cert_pem: bytes,
+        on_key_list: Callable[[bytes], None],
+        metrics: GatewayMetrics,
+    ) -> None:
+        self.receivers = receivers
+        self.online = False
+        """Connected, and the broker knows."""
+        self._config = config
+        self._gateway_id = gateway_id
+        self._topics = f"v1/gw/{gateway_id}"
+        self._tls = tls
+        self._outbox = outbox
+        self._signer_certificate = signer_cert_pem.decode("ascii")
+        self._on_key_list = on_key_list
+        self._metrics = metrics
+        self._backoff_s = _BACKOFF_MIN_S
+        self._told: dict[str, str] = {}
+
+    async def run(self) -> NoReturn:
+        """Serve until cancelled, then say farewell. Raises what a broker is not to blame for."""
+        task = asyncio.current_task()
+        for endpoint in itertools.cycle(self._config.endpoints):
+            try:
+                await self._serve(endpoint)
+            except* UplinkError as errors:
+                error = _first(errors)
+                self._metrics.reconnects.labels(error.cause).inc()
+                self._tell(endpoint, str(error))
+            if (
+                task is not None and task.cancelling()
+            ):  # a TaskGroup that fails while it is cancelled forgets the latter
+                raise asyncio.CancelledError
+            await asyncio.sleep(random.uniform(0.5, 1.0) * self._backoff_s)
+            self._backoff_s = min(2 * self._backoff_s, self._config.backoff_max_s)
+        raise AssertionError("endpoints repeat for ever")
+
+    async def _serve(self, endpoint: str) -> None:
+        """Live through one connection; ends by an error or by cancellation."""
+        connection = Connection(
+            endpoint,
+            client_id=self._gateway_id,
+            tls=self._tls,
+            keepalive_s=self._config.keepalive_s,
+            timeout_s=self._config.connect_timeout_s,
+            clean_start=True,
+            session_expiry_s=0,
+            receive_maximum=_RECEIVE_MAXIMUM,
+            will=Will(f"{self._topics}/status", json.dumps({"state": "offline"}).encode()),
+        )
+        async with connection:
+            await connection.subscribe(f"{self._topics}/down/#")
+            await self._announce(connection, "online", self._config.ack_timeout_s)
+            self._set_online(endpoint)
+            flow = _Flow(self._config, connection)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._listen(connection, flow))
+                    group.create_task(self._watch(flow))
+                    group.create_task(self._send(connection, flow))
+            except asyncio.CancelledError:
+                with contextlib.suppress(ConnectionLostError):
+                    await self._announce(connection, "offline", _FAREWELL_S)
+                raise
+            finally:
+                self.online = False
+                self._metrics.online.set(0)
+                self._metrics.in_flight.set(0)
+
+    async def _announce(self, connection: Connection, state: str, timeout_s: float) -> None:
+        """Publish this gateway's state, retained, with the certificate that verifies its bundles."""
+        status = {
+            "state": state,
+            "gateway": self._gateway_id,
+            "signer_cert": self._signer_certificate,
+            "time_ms": time.time_ns() // 1_000_000,
+        }
+        puback = connection.publish(f"{self._topics}/status", json.dumps(status).encode(), retain=True)
+        await asyncio.wait({puback}, timeout=timeout_s)
+        if not puback.done():
+            raise ConnectionLostError(f"{connection.endpoint}: no acknowledgement of the status within {timeout_s:g} s")
+        if puback.result() >= FAILURE:
+            self._tell("status", f"{connection.endpoint}: status refused: reason code {puback.result():#x}")
+
+    def _set_online(self, endpoint: str) -> None:
+        self.online = True
+        self._metrics.online.set(1)
+        self._told.clear()
+        _log.info("%s: connected", endpoint)
+
+    async def _watch(self, flow: "_Flow") -> None:
+        """Wake the sender when something became durable."""
+        while True:
+            await self._outbox.wait(self._outbox.newest)
+            flow.wake.set()
+
+    async def _listen(self, connection: Connection, flow: "_Flow") -> None:
+        async for message in connection.messages():
+            try:
+                if message.topic == f"{self._topics}/down/receipt":
+                    self._apply(message.payload, flow.session)
+                elif message.topic == f"{self._topics}/down/keys":
+                    self._on_key_list(message.payload)
+            except ReceiptError as error:
+                self._metrics.receipt_errors.labels(error.cause).inc()
+                self._tell("down", f"from the cloud, not believed: {error}")
+            message.ack()
+            flow.wake.set()
+
+    def _apply(self, data: bytes, session: Session[Stored]) -> None:
+        """Let the outbox forget what the receiver has committed."""
+        receipt = decode_receipt(data, self.receivers)
+        if receipt.gateway != self._gateway_id:
+            raise ReceiptError(f"a receipt for {receipt.gateway}")
+        applied = self._outbox.apply(receipt)
+        self._metrics.receipted.inc(applied.bundles)
+        now_s = time.monotonic()
+        if applied.mismatched:
+            self._metrics.receipt_errors.labels("mismatch").inc(applied.mismatched)
+            self._tell("down", f"receipt {receipt.counter} names bundles that this gateway never wrote")
+        else:
+            for seconds in session.receipted(receipt.ranges, now_s):
+                self._metrics.receipt_seconds.observe(seconds)
+        session.refused(receipt.refused)
+        if applied.resend:
+            session.restart(now_s)
+
+    async def _send(self, connection: Connection, flow: "_Flow") -> None:
+        """Publish whatever the session lets out, as long as the connection lives."""
+        session = flow.session
+        while True:
+            now_s = time.monotonic()
+            self._take_acks(flow, now_s)
+            if session.check(now_s):
+                self._tell("overdue", "receipts are overdue; sending again from the oldest bundle on")
+            for stored in session.take(self._outbox.unreceipted(session.after, session.room), now_s):
+                self._publish(connection, stored, flow)
+            self._metrics.in_flight.set(session.in_flight)
+            self._metrics.parked.set(len(session.parked))
+            if session.parked:
+                cause = next(reversed(session.parked.values()))
+                self._tell("parked", f"bundles are refused for good, and kept: {cause}")
+            await flow.pause(now_s)
+
+    def _publish(self, connection: Connection, stored: Stored, flow: "_Flow") -> None:
+        try:
+            data = self._outbox.load(stored)
+        except OutboxDamagedError as error:
+            flow.session.withdraw(stored.position, error.cause)
+            return
+        puback = connection.publish(f"{self._topics}/up/data", data)
+        puback.add_done_callback(partial(flow.on_puback, stored.position))
+        self._metrics.published.inc()
+
+    def _take_acks(self, flow: "_Flow", now_s: float) -> None:
+        while flow.acks:
+            position, puback = flow.acks.popleft()
+            code = puback.result()
+            self._metrics.puback_seconds.observe(flow.session.acknowledged(position, code, now_s))
+            if code < FAILURE:
+                self._metrics.acknowledged.inc()
+                self._backoff_s = _BACKOFF_MIN_S
+
+    def _tell(self, subject: str, text: str) -> None:
+        """Warn once per change."""
+        if self._told.get(subject) != text:
+            self._told[subject] = text
+            _log.warning("%s", text)
+
+
+class _Flow:
+    """One connection's session, and what wakes its sender."""
+
+    def __init__(self, config: UplinkSection, connection: Connection) -> None:
+        self.session: Session[Stored] = Session(
+            window=config.window,
+            receive_maximum=connection.limits.receive_maximum,
+            maximum_packet_size=connection.limits.maximum_packet_size,
+            ack_timeout_s=config.ack_timeout_s,
+            receipt_timeout_s=config.receipt_timeout_s,
+        )
+        self.wake = asyncio.Event()
+        self.acks: deque[_Ack] = deque()
+
+    def on_puback(self, position: int, puback: asyncio.Future[int]) -> None:
+        if not puback.cancelled():
+            self.acks.append((position, puback))
+            self.wake.set()
+
+    async def pause(self, now_s: float) -> None:
+        """Sleep until something happened or the session's deadline is there."""
+        deadline_s = self.session.deadline_s
+        try:
+            async with asyncio.timeout(None if deadline_s is None else max(0.0, deadline_s - now_s)):
+                await self.wake.wait()
+        except TimeoutError:
+            return
+        self.wake.clear()
+
+
+def _first(errors: BaseExceptionGroup[UplinkError]) -> UplinkError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UplinkError)  # noqa: S101 - except* lets nothing else in
+    return error
