@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,22 +33,49 @@ async def test_a_failed_sync_is_final_and_is_not_tried_again(
 ) -> None:
     outbox.append(seal())
     await outbox.sync()
-    refusing = Refusing(errno.EIO, os.fdatasync)
-    monkeypatch.setattr(os, "fdatasync", refusing)
+    behind = threading.Event()
+    calls = []
+
+    def refuse(fd: int) -> None:
+        calls.append(fd)
+        behind.wait()
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
     outbox.append(seal())
-    first = asyncio.create_task(outbox.sync())
+    syncs = [asyncio.create_task(outbox.sync())]
     await asyncio.sleep(0)
     outbox.append(seal())
-    outcomes = await asyncio.gather(first, outbox.sync(), return_exceptions=True)
+    syncs.append(asyncio.create_task(outbox.sync()))
+    await asyncio.sleep(0)
+    behind.set()
+    outcomes = await asyncio.gather(*syncs, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [OutboxWriteError, OutboxWriteError]
     with pytest.raises(OutboxWriteError, match="check the disk"):
         outbox.append(seal())
     for again in (outbox.sync, outbox.roll):
         with pytest.raises(OutboxWriteError):
             await again()
-    assert refusing.calls == 1
+    assert len(calls) == 1
     (stored,) = outbox.unreceipted(-1, 10)
     assert len(outbox.load(stored)) == 300
+
+
+async def test_a_segment_has_its_name_only_once_it_is_durable(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = []
+
+    def note(name: str) -> None:
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: calls.append(name) or call(*arguments))
+
+    for name in ("posix_fallocate", "pwrite", "fsync", "rename"):
+        note(name)
+    await outbox.roll()
+    assert calls == ["posix_fallocate", "pwrite", "pwrite", "fsync", "rename", "fsync"]
+    assert (tmp_path / f"{2:012}.seg").exists()
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])

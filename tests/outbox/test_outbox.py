@@ -14,6 +14,7 @@ from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError, Out
 from gateway.model import Cursor, Link, Receipt, SealedBundle, StoreId
 from gateway.outbox.framing import MAX_BUNDLE_BYTES
 from gateway.outbox.outbox import Outbox, list_bundles
+from gateway.outbox.receipted import Receipted
 
 Seal = Callable[..., SealedBundle]
 
@@ -261,6 +262,17 @@ async def test_receipts_survive_a_restart(
     assert (outbox.store, outbox.receipt_counter) == (StoreId(b"store-a", 1), 9)
     with pytest.raises(ReceiptError):
         outbox.apply(receipt(links[7], counter=8))
+
+
+async def test_which_store_speaks_is_on_the_disk_at_once(
+    outbox: Outbox, seal: Seal, receipt: Callable[..., Receipt], tmp_path: Path
+) -> None:
+    (link,) = await fill(outbox, seal, 1, bundles=1)
+    for store in (StoreId(b"store-a", 1), StoreId(b"store-a", 2), StoreId(b"store-b", 1)):
+        outbox.apply(receipt(link, store=store))
+        await outbox.sync()
+        book = Receipted.decode((tmp_path / "receipted").read_bytes())
+        assert (book.state.store, list(book.holes(link.chain, 0, 0))) == (store, [])
 
 
 async def test_a_lost_book_of_receipts_costs_redeliveries_and_the_store_is_still_known(

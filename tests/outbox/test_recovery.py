@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import OutboxDamagedError
 from gateway.model import Link, Receipt, SealedBundle
-from gateway.outbox.framing import Frame, FrameKind, scan
+from gateway.outbox.framing import Frame, FrameKind, Snapshot, StoreState, scan
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.segment import Memory, Segment
 
@@ -130,6 +130,31 @@ async def test_a_damaged_snapshot_costs_no_bundle(reopen: Reopen, seal: Seal, tm
 
     outbox = reopen(damage)
     assert (numbers(outbox), outbox.head, outbox.stats().missing) == ([0, 1, 2], link, 0)
+
+
+async def test_without_its_snapshot_a_segment_does_not_call_missing_what_was_let_go_before_it(
+    reopen: Reopen, seal: Seal, tmp_path: Path
+) -> None:
+    outbox = reopen()
+    await write(outbox, [seal() for _ in range(3)])
+    await outbox.roll()
+    await write(outbox, [seal() for _ in range(3)])
+
+    def damage() -> None:
+        (tmp_path / f"{1:012}.seg").unlink()
+        for _ in range(2):
+            spoil(tmp_path / f"{2:012}.seg", 0, FrameKind.SNAPSHOT)
+
+    outbox = reopen(damage)
+    assert (numbers(outbox), outbox.stats().missing) == ([3, 4, 5], 0)
+
+
+def test_a_segment_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / f"{1:012}.seg"
+    path.write_bytes(b"kept")
+    with pytest.raises(FileExistsError):
+        Segment.create(path, 1 << 20, Snapshot(None, (), StoreState()))
+    assert path.read_bytes() == b"kept"
 
 
 async def test_a_block_that_the_medium_refuses_costs_the_frames_in_it(
