@@ -18,8 +18,8 @@ from gateway.errors import MalformedError
 from gateway.model import Cursor, Link, StoreId, StreamSpan
 
 MAX_BUNDLE_BYTES = 65_536
-MAX_TRAILER_BYTES = 65_536
-"""Of a bundle's frame: some 500 streams with a cursor each. A snapshot may be longer."""
+MAX_TRAILER_BYTES = 131_072
+"""Of a bundle's frame: more than a thousand streams with a cursor each. A snapshot may be longer."""
 
 _MAGIC = b"\xf5iB\x01"
 _FIELDS = struct.Struct(">4sBIII")

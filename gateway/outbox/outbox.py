@@ -216,8 +216,7 @@ class Outbox:
 
         Raises `OutboxDamagedError` if they cannot be read any more, or a receipt let them go meanwhile.
         """
-        place = self._shelf.at(stored.position)
-        if place is None:
+        if (place := self._shelf.at(stored.position)) is None:
             raise OutboxDamagedError(f"bundle {stored.link.no} is not held any more")
         segment, index = place
         return segment.read(index).bundle
@@ -229,7 +228,7 @@ class Outbox:
 
     async def wait(self, after: int) -> None:
         """Return as soon as a durable bundle lies beyond position `after`."""
-        while self._shelf.durable <= after + 1:
+        while self.newest <= after:
             await self._grown.wait()
 
     def apply(self, receipt: Receipt) -> Applied:
@@ -245,13 +244,11 @@ class Outbox:
         bundles = mismatched = 0
         for covered in receipt.ranges:
             digest = self._hash_of(covered.chain, covered.last)
-            if digest is None:
-                continue
-            if covered.hash != digest or not 0 <= covered.first <= covered.last:
+            if digest not in {None, covered.hash} or not 0 <= covered.first <= covered.last:
                 mismatched += 1
-                continue
-            bundles += self._shelf.count_uncovered(covered.chain, covered.first, covered.last)
-            self._book.cover(covered.chain, covered.first, covered.last, covered.hash)
+            elif digest is not None:
+                bundles += self._shelf.count_uncovered(covered)
+                self._book.cover(covered)
         if bundles:
             self._trim()
         if store != receipt.store:
@@ -336,8 +333,7 @@ class Outbox:
         head = self._memory.head
         if head is not None and head.chain == chain and no > head.no:
             return b""
-        place = self._shelf.find(chain, no)
-        if place is not None:
+        if (place := self._shelf.find(chain, no)) is not None:
             with suppress(OutboxDamagedError):
                 return _describe(*place).link.hash
         return self._book.hash_of(chain, no)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import cbor2
 
 from gateway.errors import MalformedError, ReceiptError
-from gateway.model import StoreId
+from gateway.model import ReceiptRange, StoreId
 from gateway.outbox.framing import (
     Frame,
     FrameKind,
@@ -90,11 +90,11 @@ class Receipted:
                 self._clear()
             self.state = state
 
-    def cover(self, chain: bytes, first: int, last: int, digest: bytes) -> None:
-        """Note that first..last of `chain` are received; `digest` is the hash of the last."""
-        self._covered.setdefault(chain, Ranges()).add(first, last)
-        if last >= self._newest.get(chain, (-1, b""))[0]:
-            self._newest[chain] = last, digest
+    def cover(self, received: ReceiptRange) -> None:
+        """Note that the bundles of a range are received."""
+        self._covered.setdefault(received.chain, Ranges()).add(received.first, received.last)
+        if received.last >= self._newest.get(received.chain, (-1, b""))[0]:
+            self._newest[received.chain] = received.last, received.hash
 
     def holes(self, chain: bytes, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges within first..last that no receipt covers, ascending."""

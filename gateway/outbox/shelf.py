@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from gateway.model import ReceiptRange
 from gateway.outbox.receipted import Receipted
 from gateway.outbox.segment import Segment
 
@@ -39,14 +40,14 @@ class Shelf:
                     if first + shift <= high and last + shift >= low:
                         yield segment, max(first + shift, low), min(last + shift, high)
 
-    def count_uncovered(self, chain: bytes, first: int, last: int) -> int:
-        """Return how many of the bundles first..last of `chain` are held here and not receipted."""
+    def count_uncovered(self, asked: ReceiptRange) -> int:
+        """Return how many bundles of a range are held here and not receipted."""
         total = 0
         for segment in self.segments:
             for run in segment.runs:
-                low, high = max(run.no, first), min(run.last, last)
-                if run.chain == chain and low <= high:
-                    total += sum(b - a + 1 for a, b in self._book.holes(chain, low, high))
+                low, high = max(run.no, asked.first), min(run.last, asked.last)
+                if run.chain == asked.chain and low <= high:
+                    total += sum(last - first + 1 for first, last in self._book.holes(run.chain, low, high))
         return total
 
     def removable(self) -> Iterator[Segment]:

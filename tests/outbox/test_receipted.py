@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ReceiptError
-from gateway.model import StoreId
+from gateway.model import ReceiptRange, StoreId
 from gateway.outbox.framing import StoreState
 from gateway.outbox.receipted import Ranges, Receipted
 
@@ -43,8 +43,8 @@ def test_ranges_that_touch_become_one(added: list[tuple[int, int]]) -> None:
 def test_a_book_survives_as_a_file() -> None:
     book = Receipted()
     book.admit(A1, 7)
-    book.cover(CHAIN, 0, 3, HASH)
-    book.cover(CHAIN, 6, 9, HASH)
+    book.cover(ReceiptRange(CHAIN, 0, 3, HASH))
+    book.cover(ReceiptRange(CHAIN, 6, 9, HASH))
     again = Receipted.decode(book.encode())
     assert again.state == book.state
     assert covered(again, 12) == {0, 1, 2, 3, 6, 7, 8, 9}
@@ -70,7 +70,7 @@ def test_an_older_counter_or_incarnation_is_refused_and_the_same_again_is_not() 
 def test_a_restored_store_asks_for_everything_again() -> None:
     book = Receipted()
     book.admit(A1, 5)
-    book.cover(CHAIN, 0, 9, HASH)
+    book.cover(ReceiptRange(CHAIN, 0, 9, HASH))
     assert book.admit(A2, 0)
     assert covered(book, 9) == set()
     assert book.hash_of(CHAIN, 9) is None
@@ -87,7 +87,7 @@ def test_a_new_store_asks_for_everything_again_and_the_one_it_replaced_is_not_he
 def test_a_segment_is_believed_where_it_knows_a_newer_store_than_the_book() -> None:
     book = Receipted()
     book.admit(A1, 5)
-    book.cover(CHAIN, 0, 9, HASH)
+    book.cover(ReceiptRange(CHAIN, 0, 9, HASH))
     book.believe(StoreState(A1, 4))
     assert (book.state.counter, len(covered(book, 9))) == (5, 10)
     book.believe(StoreState(A2, 0))

@@ -190,7 +190,7 @@ async def test_files_that_look_odd_are_left_alone(reopen: Reopen, seal: Seal, tm
 
 async def test_a_segment_that_was_never_whole_is_cleared_away(reopen: Reopen, seal: Seal, tmp_path: Path) -> None:
     await write(reopen(), [seal()])
-    unfinished = tmp_path / f"{2:012}.tmp"
+    unfinished = tmp_path / f"{9:012}.tmp"
     assert numbers(reopen(lambda: unfinished.write_bytes(bytes(1000)))) == [0]
     assert not unfinished.exists()
 
