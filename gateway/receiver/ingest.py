@@ -199,9 +199,9 @@ class _Decision:
         Raises `UnknownEpochError`, `DecryptError` or `MalformedError`.
         """
         epochs = self.state.epochs.setdefault(chain, {})
-        for part in bundle.epochs:
-            self._open_epoch(bundle, part, epochs)
-        if any(part.epoch not in epochs for part in bundle.parts):
+        for declared in bundle.epochs:
+            self._open_epoch(bundle, declared, epochs)
+        if any(sealed.epoch not in epochs for sealed in bundle.parts):
             raise UnknownEpochError("a part's epoch has not arrived")
         opened = _Opened()
         for sealed in bundle.parts:

@@ -40,7 +40,9 @@ class _Loader:
         chain_id, self._state.signers[key] = identity
         self._bundles(key, chain_id, (no for each in members for no in (each.no - 1, each.no, each.no + 1)))
         streams = {part.stream for each in members for part in each.epochs}
-        streams |= self._epochs(key, chain_id, {part.epoch for each in members for part in (*each.epochs, *each.parts)})
+        needed = {part.epoch for each in members for part in each.parts}
+        declared = {part.epoch for each in members for part in each.epochs}
+        streams |= self._epochs(key, chain_id, needed | declared)
         for stream in streams:
             self._series(SeriesKey(key.gateway, stream, key.chain), chain_id)
 

@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any, Self
 
@@ -171,7 +171,9 @@ class _Writer:
         self._chains(plan)
         self._bundles(plan)
         self._runs(plan)
-        repeated = sum(map(self._part, plan.parts))
+        repeated = self._readings(plan.parts)
+        self._events(plan.parts)
+        self._gaps(plan.parts)
         self._parked(plan)
         self._quarantined(plan.quarantined)
         rows = [(*fork.bundle, fork.cause, self._now_ms) for fork in plan.forks]
@@ -245,60 +247,77 @@ class _Writer:
             self._many("INSERT INTO epoch_secrets VALUES (?, ?, ?, ?, ?)", [(*place, opened.secret, opened.salt)])
 
     def _runs(self, plan: Plan) -> None:
-        for chain, coverage in plan.runs.items():
-            if removed := coverage.removed:
-                delete = "DELETE FROM bundle_runs WHERE chain_id = ? AND first = ?"
-                self._many(delete, ((self._chain_id(chain), run.first) for run in removed))
-            if added := coverage.added:
-                insert = "INSERT INTO bundle_runs VALUES (?, ?, ?, ?)"
-                self._many(insert, ((self._chain_id(chain), *run) for run in added))
-        for series, coverage in plan.series.items():
-            if removed := coverage.removed:
-                delete = "DELETE FROM record_runs WHERE stream_id = ? AND chain_id = ? AND first = ?"
-                self._many(delete, ((*self._series_ids(series), run.first) for run in removed))
-            if added := coverage.added:
-                insert = "INSERT INTO record_runs VALUES (?, ?, ?, ?)"
-                self._many(insert, ((*self._series_ids(series), run.first, run.last) for run in added))
+        chains, series = plan.runs.items(), plan.series.items()
+        self._many(
+            "DELETE FROM bundle_runs WHERE chain_id = ? AND first = ?",
+            ((self._chain_id(key), run.first) for key, coverage in chains for run in coverage.removed),
+        )
+        self._many(
+            "INSERT INTO bundle_runs VALUES (?, ?, ?, ?)",
+            ((self._chain_id(key), *run) for key, coverage in chains for run in coverage.added),
+        )
+        self._many(
+            "DELETE FROM record_runs WHERE stream_id = ? AND chain_id = ? AND first = ?",
+            ((*self._series_ids(key), run.first) for key, coverage in series for run in coverage.removed),
+        )
+        self._many(
+            "INSERT INTO record_runs VALUES (?, ?, ?, ?)",
+            ((*self._series_ids(key), run.first, run.last) for key, coverage in series for run in coverage.added),
+        )
 
     def _series_ids(self, key: SeriesKey) -> tuple[int, int]:
         return self._stream_id(key.gateway, key.stream), self._chain_id(ChainKey(key.gateway, key.chain))
 
-    def _part(self, part: NewPart) -> int:
-        """Insert what a part holds; how many of its readings were repeated."""
+    def _readings(self, parts: Iterable[NewPart]) -> int:
+        """Insert readings; how many were repeated."""
+        expected = 0
+        rows = []
+        for part in parts:
+            if isinstance(part.content, ReadingColumns):
+                expected += part.count
+                rows.append(self._reading_rows(part, part.content))
+        return expected - self._many(_READINGS, chain.from_iterable(rows))
+
+    def _reading_rows(self, part: NewPart, columns: ReadingColumns) -> Iterator[tuple[object, ...]]:
         stream_id, chain_id = self._series_ids(part.series)
-        content, now_ms = part.content, self._now_ms
-        numbers = range(part.first, part.first + part.count)
-        if isinstance(content, ReadingColumns):
-            rows = zip(
-                repeat(stream_id),
-                repeat(chain_id),
-                numbers,
-                content.device,
-                content.metric,
-                content.mantissa,
-                content.exponent,
-                content.time_ms,
-                content.quality,
-                content.sequence,
-                content.session,
-                content.backfilled,
-                content.extras,
-                repeat(now_ms),
-                strict=False,
-            )
-            return part.count - self._many(_READINGS, rows)
-        if isinstance(content, Gap):
-            row = (stream_id, chain_id, part.first, part.count, content.cause, content.from_ms, content.to_ms, now_ms)
-            self._many("INSERT INTO gap_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [row])
-            return 0
+        return zip(
+            repeat(stream_id, part.count),
+            repeat(chain_id, part.count),
+            count(part.first),
+            columns.device,
+            columns.metric,
+            columns.mantissa,
+            columns.exponent,
+            columns.time_ms,
+            columns.quality,
+            columns.sequence,
+            columns.session,
+            columns.backfilled,
+            columns.extras,
+            repeat(self._now_ms),
+            strict=False,  # it counts and repeats without end
+        )
+
+    def _events(self, parts: Iterable[NewPart]) -> None:
         self._many(
             "INSERT INTO event_rows VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                (stream_id, chain_id, number, event.time_ms, event.code, _details(event), now_ms)
-                for number, event in zip(numbers, content, strict=True)
+                (*self._series_ids(part.series), number, event.time_ms, event.code, _details(event), self._now_ms)
+                for part in parts
+                if isinstance(part.content, tuple)
+                for number, event in enumerate(part.content, part.first)
             ),
         )
-        return 0
+
+    def _gaps(self, parts: Iterable[NewPart]) -> None:
+        self._many(
+            "INSERT INTO gap_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (*self._series_ids(part.series), part.first, gap.count, gap.cause, gap.from_ms, gap.to_ms, self._now_ms)
+                for part in parts
+                if isinstance(gap := part.content, Gap)
+            ),
+        )
 
     def _parked(self, plan: Plan) -> None:
         self._many("DELETE FROM parked WHERE gateway = ? AND chain = ? AND no = ? AND hash = ?", plan.unparked)

@@ -60,6 +60,7 @@ class Receiver:
         self._metrics = metrics
         self._heard_ms = intake.store.last_received_ms()
         self._pubacks: list[tuple[str, asyncio.Future[int]]] = []
+        self._delay_s = _BACKOFF_S
         self._thread = ThreadPoolExecutor(1, "store")
         metrics.silent_chains.set_function(self._silent)
 
@@ -69,21 +70,23 @@ class Receiver:
             await self._connect_and_serve()
 
     async def _connect_and_serve(self) -> None:
-        delay_s = _BACKOFF_S
         for endpoint in itertools.cycle(self._broker.endpoints):
             try:
-                async with self._connection(endpoint) as connection:
-                    await connection.subscribe(*_TOPICS)
-                    delay_s = _BACKOFF_S
-                    self._metrics.online.set(1)
-                    await self._serve(connection)
-            except UplinkError as error:
-                self._metrics.reconnects.labels(cause=error.cause).inc()
-                _log.warning("connection ended: %s", error, extra={"cause": error.cause})
+                async with self._connection(endpoint) as connection, asyncio.TaskGroup() as tasks:
+                    # A broker that kept the session delivers, and may want acknowledgements, before it answers this.
+                    tasks.create_task(self._subscribe(connection))
+                    tasks.create_task(self._serve(connection))
+            except* UplinkError as group:
+                self._lost(group.exceptions[0])
             finally:
                 self._metrics.online.set(0)
-            await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
-            delay_s = min(2 * delay_s, self._broker.backoff_max_s)
+            await asyncio.sleep(random.uniform(self._delay_s / 2, self._delay_s))
+            self._delay_s = min(2 * self._delay_s, self._broker.backoff_max_s)
+
+    def _lost(self, error: BaseException) -> None:
+        cause = error.cause if isinstance(error, UplinkError) else UplinkError.cause
+        self._metrics.reconnects.labels(cause=cause).inc()
+        _log.warning("connection ended: %s", error, extra={"cause": cause})
 
     def _connection(self, endpoint: str) -> mqtt.Connection:
         return mqtt.Connection(
@@ -97,6 +100,11 @@ class Receiver:
             receive_maximum=self._receive_maximum,
             will=None,
         )
+
+    async def _subscribe(self, connection: mqtt.Connection) -> None:
+        await connection.subscribe(*_TOPICS)
+        self._delay_s = _BACKOFF_S
+        self._metrics.online.set(1)
 
     async def _serve(self, connection: mqtt.Connection) -> None:
         """Raises `UplinkError` when the connection has ended."""

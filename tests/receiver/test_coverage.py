@@ -9,7 +9,8 @@ spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 4)))
 
 
 def build(pairs: list[tuple[int, int]]) -> tuple[Coverage, set[int]]:
-    coverage, numbers = Coverage(), set()
+    coverage = Coverage()
+    numbers: set[int] = set()
     for first, more in pairs:
         coverage.add(Run(first, first + more))
         numbers.update(range(first, first + more + 1))

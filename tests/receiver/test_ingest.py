@@ -40,7 +40,7 @@ def forks(cloud: Cloud) -> list[str]:
 
 def count(cloud: Cloud, table: str = "readings") -> int:
     [(number,)] = cloud.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 - our own names
-    return number
+    return int(number)
 
 
 def test_a_bundle_becomes_rows_and_a_receipt(gw: Box, cloud: Cloud) -> None:
