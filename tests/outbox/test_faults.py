@@ -78,6 +78,43 @@ async def test_a_segment_has_its_name_only_once_it_is_durable(
     assert (tmp_path / f"{2:012}.seg").exists()
 
 
+def spy_on_fsync(monkeypatch: pytest.MonkeyPatch, inodes: list[int]) -> None:
+    """Gather the inode of every file or directory that is synced from now on."""
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: inodes.append(os.fstat(fd).st_ino) or fsync(fd))
+
+
+async def test_what_a_killed_process_wrote_is_made_durable_before_anything_else(
+    reopen: Callable[..., Outbox], seal: Seal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outbox = reopen()
+    outbox.append(seal())
+    await outbox.sync()
+    synced: list[int] = []
+    reopen(lambda: spy_on_fsync(monkeypatch, synced))
+    assert synced[0] == (tmp_path / f"{1:012}.seg").stat().st_ino
+
+
+async def test_a_deletion_is_made_durable(
+    outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, receipt: Callable[..., Receipt]
+) -> None:
+    first = seal()
+    outbox.append(first)
+    await outbox.sync()
+    outbox.apply(receipt(first.link))
+    bundles = [seal(size=60_000) for _ in range(80)]
+    for at in range(0, 80, 10):
+        for bundle in bundles[at : at + 10]:
+            outbox.append(bundle)
+        await outbox.roll()
+    synced: list[int] = []
+    spy_on_fsync(monkeypatch, synced)
+    outbox.apply(receipt(bundles[-1].link))
+    await outbox.sync()
+    assert synced
+    assert set(synced) == {tmp_path.stat().st_ino}
+
+
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
 async def test_a_segment_that_cannot_be_made_ends_writing(
     outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch, call: str
