@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from gateway.model import Event, Gap, StoreId
 from gateway.receiver import schema
 from gateway.receiver.loading import load
 from gateway.receiver.plan import ChainKey, Message, NewPart, Plan, Quarantined, ReadingColumns, SeriesKey, State
-from gateway.receiver.store import Committed, next_incarnation, read_incarnation
+from gateway.receiver.store import INCARNATION, Committed, next_incarnation, read_incarnation
 from gateway.receiver.summary import summary
 
 DATABASE = "receiver.db"
@@ -76,18 +76,19 @@ class SqliteStore:
         path = directory / DATABASE
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.exists() and not (directory / "incarnation").exists():
+            if not path.exists() and not (directory / INCARNATION).exists():
                 next_incarnation(directory)
+            incarnation = read_incarnation(directory)
             # SQLite gives its other files the mode of this one.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from error
-        incarnation = read_incarnation(directory)
-        with _declared(f"{path}: cannot be used"):
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                database.execute(f"PRAGMA {pragma}")
-        return cls(database, StoreId(_prepared(database, path), incarnation))
+        try:
+            return cls(database, StoreId(_prepared(database, path), incarnation))
+        except StoreError:
+            database.close()
+            raise
 
     @property
     def id(self) -> StoreId:
@@ -146,9 +147,19 @@ def _declared(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: {error}") from error
 
 
+def read_summary(directory: Path) -> dict[str, Any]:
+    """`Store.summary` of the store in `directory`, also while a receiver works there. Raises `StoreError`."""
+    path = directory / DATABASE
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with _declared(f"{path}: cannot be read"), closing(sqlite3.connect(address, uri=True)) as database:
+        return summary(database)
+
+
 def _prepared(database: sqlite3.Connection, path: Path) -> bytes:
     """The store id of a database of this version; creates the tables in an empty one."""
     with _declared(f"{path}: cannot be used"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            database.execute(f"PRAGMA {pragma}")
         if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
             database.executescript(f"BEGIN IMMEDIATE; {schema.TABLES} COMMIT")
         version, store = database.execute("SELECT schema, store FROM store").fetchone()

@@ -11,7 +11,7 @@ from gateway.identity.keyring import write_durably
 from gateway.model import StoreId
 from gateway.receiver.plan import Message, Plan, State
 
-_INCARNATION = "incarnation"
+INCARNATION = "incarnation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def read_incarnation(directory: Path) -> int:
 
     Raises `StoreError` if the file is missing or no positive number: a wrong one would make gateways ignore receipts.
     """
-    path = directory / _INCARNATION
+    path = directory / INCARNATION
     try:
         incarnation = int(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def next_incarnation(directory: Path) -> int:
     Gateways then send again what this store's receipts do not cover. Begins with 1 in an empty directory.
     Raises `StoreError` if the number kept there cannot be read or replaced.
     """
-    path = directory / _INCARNATION
+    path = directory / INCARNATION
     incarnation = read_incarnation(directory) + 1 if path.exists() else 1
     try:
         write_durably(path, f"{incarnation}\n".encode())

@@ -1,6 +1,7 @@
 """The receiver's rules: what is stored, parked, quarantined, and what each gateway is told."""
 
 import random
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.envelope.keys import RecipientKey
+from gateway.envelope import cbor, cose, layout
+from gateway.envelope.keys import RecipientKey, VerifyKey
 from gateway.envelope.open import parse
+from gateway.envelope.seal import ChainWriter
 from gateway.model import Batch, Extra, Link, ReceiptRange, Record, Refusal
 from gateway.receiver import ingest
 from gateway.receiver.plan import Message
-from tests.receiver.conftest import NOW_MS, X25519, Box, Cloud, Entropy, signer
+from tests.receiver.conftest import NOW_MS, RECIPIENT, X25519, Box, Cloud, Entropy, signer
 
 A, B = b"\x0a" * 16, b"\x0b" * 16
 
@@ -216,6 +219,62 @@ def test_what_is_sealed_to_nobody_here_is_refused_in_the_receipt(cloud: Cloud) -
     receipt = cloud.receipts(cloud.take(message))["gw-1"]
     assert (receipt.ranges, receipt.refused) == ((), (Refusal(link(message).chain, 0, "decrypt"),))
     assert (causes(cloud), count(cloud, "bundles")) == (["decrypt"], 0)
+
+
+def resealed(message: Message, box: Box, *, no: int) -> Message:
+    """The same parts in a bundle of another number, as a gateway that contradicts itself would sign it."""
+    bundle = parse(message.payload)
+    payload = cbor.decode(bundle._signed.payload)
+    fields = [*payload[:2], [bundle.chain], no, *payload[4:]]
+    sign1 = cose.sign1(box.signer, cbor.encode(fields), layout.BUNDLE_AAD)
+    return Message(box.gateway, b"\x82" + sign1 + message.payload[1 + len(bundle.sign1) :])
+
+
+def test_records_numbered_twice_are_refused_and_cost_no_other_bundle(gw: Box, cloud: Cloud) -> None:
+    first = gw.tick(A)
+    again = resealed(first, gw, no=1)
+    receipt = cloud.receipts(cloud.take(first, again))["gw-1"]
+    assert receipt.refused == (Refusal(link(again).chain, 1, "malformed"),)
+    assert receipt.ranges == (covers(first),)
+    assert (causes(cloud), count(cloud)) == (["malformed"], 1)
+
+
+def test_an_epoch_declared_twice_is_refused(gw: Box, cloud: Cloud) -> None:
+    first = gw.tick(A)
+    twin = Box("gw-1")
+    twin.writer = ChainWriter(
+        gateway="gw-1",
+        chain=link(first).chain,
+        signer=gw.signer,
+        recipients=[RECIPIENT.recipient],
+        predecessor=None,
+        random=Entropy("another"),
+    )
+    again = resealed(twin.tick(B), twin, no=1)
+    cloud.take(first)
+    assert [each.cause for each in cloud.receipts(cloud.take(again))["gw-1"].refused] == ["malformed"]
+    assert count(cloud, "bundles") == 1
+
+
+def test_the_epochs_of_a_refused_bundle_serve_the_bundles_that_follow(gw: Box, cloud: Cloud) -> None:
+    twin = Box("gw-1")
+    twin.tick(B)
+    refused, good = twin.tick(A), twin.tick(A)
+    cloud.take(gw.tick(A))
+    assert cloud.receipts(cloud.take(refused))["gw-1"].refused == (Refusal(link(refused).chain, 1, "malformed"),)
+    assert cloud.receipts(cloud.take(good))["gw-1"].ranges == (covers(good),)
+    assert count(cloud) == 2
+
+
+def test_a_chain_has_one_signer(gw: Box, cloud: Cloud) -> None:
+    heir = Box("gw-1", signed_by=signer("heir"))
+    key = VerifyKey(heir.signer.alg, heir.signer.public)
+    cloud.intake = replace(cloud.intake, registry={**cloud.intake.registry, key.kid: ("gw-1", key)})
+    first, second = gw.tick(A), resealed(heir.tick(A), heir, no=1)
+    assert link(first).chain == link(second).chain
+    receipt = cloud.receipts(cloud.take(first, second))["gw-1"]
+    assert (receipt.ranges, receipt.refused) == ((covers(first),), (Refusal(link(first).chain, 1, "signer"),))
+    assert cloud.receipts(cloud.take(second))["gw-1"].refused == receipt.refused
 
 
 def test_the_same_number_with_another_hash_is_a_fork_and_no_data(gw: Box, cloud: Cloud) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import StoreError
 from gateway.model import Batch
-from gateway.receiver.sqlite import DATABASE, SqliteStore
+from gateway.receiver.sqlite import DATABASE, SqliteStore, read_summary
 from gateway.receiver.store import next_incarnation
 from tests.receiver.conftest import NOW_MS, Box, Cloud
 
@@ -148,6 +148,7 @@ def test_the_summary_tells_what_is_here_and_what_is_missing(gw: Box, cloud: Clou
     ticks = [gw.message(Batch(A, gw.records(2)), gw.gap(B, 3)) for _ in range(4)]
     cloud.take(ticks[0], ticks[2], ticks[3])
     summary = cloud.store.summary()
+    assert read_summary(cloud.directory) == summary
     assert (summary["parked"], summary["quarantined"]) == (0, {})
     entry = summary["gateways"]["gw-1"]
     assert (entry["bundles"], entry["missing_bundles"], entry["forks"]) == (3, 1, 0)
@@ -167,3 +168,9 @@ def test_the_summary_tells_what_is_here_and_what_is_missing(gw: Box, cloud: Clou
 def test_the_newest_bundle_of_each_gateway_is_known(gw: Box, other: Box, cloud: Cloud) -> None:
     cloud.take(gw.tick(), other.tick())
     assert cloud.store.last_received_ms() == {"gw-1": NOW_MS, "gw-2": NOW_MS}
+
+
+def test_there_is_no_summary_without_a_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=DATABASE):
+        read_summary(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.config import BrokerSection, IngestSection
+from gateway.config import BrokerSection, IngestSection, MetricsSection, ReceiverConfig, ReceiverSection, TlsSection
 from gateway.envelope.keys import signer_for
 from gateway.envelope.receipt import decode_receipt
 from gateway.envelope.seal import ChainWriter
+from gateway.errors import IdentityError
 from gateway.identity.files import load_private_key, load_recipient_key, load_registry, verify_key
 from gateway.identity.tls import client_context
 from gateway.lab.broker import DemoBroker
@@ -20,8 +23,8 @@ from gateway.lab.pki import make_dev_pki
 from gateway.model import Batch, Receipt, Record
 from gateway.observe.metrics import ReceiverMetrics
 from gateway.receiver.intake import Intake
-from gateway.receiver.sqlite import SqliteStore
-from gateway.receiver.worker import Receiver
+from gateway.receiver.sqlite import DATABASE, SqliteStore
+from gateway.receiver.worker import Receiver, run
 from gateway.uplink.mqtt import Connection
 
 GATEWAY = "gw-1"
@@ -43,32 +46,37 @@ async def broker(pki: Path) -> AsyncIterator[DemoBroker]:
 
 
 @asynccontextmanager
-async def receiver(pki: Path, directory: Path, port: int) -> AsyncIterator[tuple[SqliteStore, ReceiverMetrics]]:
-    store, metrics = SqliteStore.open(directory), ReceiverMetrics()
-    recipient = load_recipient_key(pki / "recipient.key")
-    task = asyncio.create_task(
-        Receiver(
-            BrokerSection(endpoints=(f"127.0.0.1:{port}",), backoff_max_s=0.5),
-            IngestSection(receive_maximum=8),
-            tls=client_context(pki / "ca.crt", pki / "receiver.crt", pki / "receiver.key"),
-            intake=Intake(
-                store=store,
-                registry=load_registry(pki / "registry.json"),
-                recipient_keys={recipient.kid: recipient},
-                signer=signer_for(load_private_key(pki / "receipt.key")),
-                parked_limit=10,
-            ),
-            key_list=(pki / "keys.cbor").read_bytes(),
-            metrics=metrics,
-        ).run()
-    )
+async def running(service: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(service)
     try:
-        yield store, metrics
+        yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        store.close()
+
+
+@asynccontextmanager
+async def receiver(pki: Path, directory: Path, port: int) -> AsyncIterator[tuple[SqliteStore, ReceiverMetrics]]:
+    store, metrics = SqliteStore.open(directory), ReceiverMetrics()
+    recipient = load_recipient_key(pki / "recipient.key")
+    worker = Receiver(
+        BrokerSection(endpoints=(f"127.0.0.1:{port}",), backoff_max_s=0.5),
+        IngestSection(receive_maximum=8),
+        tls=client_context(pki / "ca.crt", pki / "receiver.crt", pki / "receiver.key"),
+        intake=Intake(
+            store=store,
+            registry=load_registry(pki / "registry.json"),
+            recipient_keys={recipient.kid: recipient},
+            signer=signer_for(load_private_key(pki / "receipt.key")),
+            parked_limit=10,
+        ),
+        key_list=(pki / "keys.cbor").read_bytes(),
+        metrics=metrics,
+    )
+    async with running(worker.run()):
+        yield store, metrics
+    store.close()
 
 
 def gateway(pki: Path, port: int) -> Connection:
@@ -192,3 +200,62 @@ async def test_what_is_sent_while_no_receiver_runs_waits_for_it(pki: Path, broke
         async with receiver(pki, tmp_path, broker.port):
             receipts = await receipts_until(connection, pki, 2)
     assert receipts[-1].ranges[0].first == 0
+
+
+async def test_a_lost_connection_is_made_again(pki: Path, tmp_path: Path) -> None:
+    broker = DemoBroker(pki, 0)
+    await broker.start()
+    async with receiver(pki, tmp_path, broker.port) as (store, metrics):
+        await connected(metrics)
+        port = broker.port
+        await broker.shutdown()
+        await until(lambda: not value(metrics, "online"))
+        again = DemoBroker(pki, port)
+        await again.start()
+        await connected(metrics)
+        async with gateway(pki, port) as connection:
+            connection.publish(f"v1/gw/{GATEWAY}/up/data", bundles(pki, 1)[0])
+            await until(store.last_received_ms)
+        labels = {"cause": "lost"}
+        assert (metrics.registry.get_sample_value("iomt_receiver_reconnects_total", labels) or 0) >= 1
+        await again.shutdown()
+
+
+async def test_a_gateway_that_has_been_quiet_for_twice_its_heartbeat_is_counted(
+    pki: Path, broker: DemoBroker, tmp_path: Path
+) -> None:
+    async with receiver(pki, tmp_path, broker.port) as (store, metrics), gateway(pki, broker.port) as connection:
+        await connected(metrics)
+        connection.publish(f"v1/gw/{GATEWAY}/up/data", bundles(pki, 1)[0])
+        await until(store.last_received_ms)
+    with sqlite3.connect(tmp_path / DATABASE) as database:
+        database.execute("UPDATE bundles SET received_ms = received_ms - 140000")
+    database.close()
+    async with receiver(pki, tmp_path, broker.port) as (_, metrics):
+        assert value(metrics, "silent_chains") == 1
+
+
+async def test_run_serves_what_its_configuration_names(pki: Path, broker: DemoBroker, tmp_path: Path) -> None:
+    config = ReceiverConfig(
+        receiver=ReceiverSection(
+            state_dir=tmp_path / "state",
+            registry=pki / "registry.json",
+            recipient_keys=(pki / "recipient.key",),
+            receipt_key=pki / "receipt.key",
+            key_list=pki / "keys.cbor",
+        ),
+        tls=TlsSection(ca=pki / "ca.crt", cert=pki / "receiver.crt", key=pki / "receiver.key"),
+        broker=BrokerSection(endpoints=(f"127.0.0.1:{broker.port}",)),
+        metrics=MetricsSection(listen="off"),
+    )
+    async with gateway(pki, broker.port) as connection:
+        await connection.subscribe(f"v1/gw/{GATEWAY}/down/#")
+        async with running(run(config)), asyncio.timeout(5):
+            [keys] = await connection.receive(1)
+            keys.ack()
+            connection.publish(f"v1/gw/{GATEWAY}/up/data", bundles(pki, 1)[0])
+            receipts = await receipts_until(connection, pki, 0)
+    assert receipts[0].gateway == GATEWAY
+    missing = config.receiver.model_copy(update={"key_list": tmp_path / "missing"})
+    with pytest.raises(IdentityError, match="missing"):
+        await run(config.model_copy(update={"receiver": missing}))
