@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import BrokerSection, IngestSection, MetricsSection, ReceiverConfig, ReceiverSection, TlsSection
+from gateway.config import BrokerSection, IngestSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
 from gateway.envelope.receipt import decode_receipt
 from gateway.envelope.seal import ChainWriter
@@ -236,17 +236,19 @@ async def test_a_gateway_that_has_been_quiet_for_twice_its_heartbeat_is_counted(
 
 
 async def test_run_serves_what_its_configuration_names(pki: Path, broker: DemoBroker, tmp_path: Path) -> None:
-    config = ReceiverConfig(
-        receiver=ReceiverSection(
-            state_dir=tmp_path / "state",
-            registry=pki / "registry.json",
-            recipient_keys=(pki / "recipient.key",),
-            receipt_key=pki / "receipt.key",
-            key_list=pki / "keys.cbor",
-        ),
-        tls=TlsSection(ca=pki / "ca.crt", cert=pki / "receiver.crt", key=pki / "receiver.key"),
-        broker=BrokerSection(endpoints=(f"127.0.0.1:{broker.port}",)),
-        metrics=MetricsSection(listen="off"),
+    config = ReceiverConfig.model_validate(
+        {
+            "receiver": {
+                "state_dir": tmp_path / "state",
+                "registry": pki / "registry.json",
+                "recipient_keys": (pki / "recipient.key",),
+                "receipt_key": pki / "receipt.key",
+                "key_list": pki / "keys.cbor",
+            },
+            "tls": {"ca": pki / "ca.crt", "cert": pki / "receiver.crt", "key": pki / "receiver.key"},
+            "broker": {"endpoints": (f"127.0.0.1:{broker.port}",)},
+            "metrics": {"listen": "off"},
+        }
     )
     async with gateway(pki, broker.port) as connection:
         await connection.subscribe(f"v1/gw/{GATEWAY}/down/#")
