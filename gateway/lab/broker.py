@@ -18,10 +18,12 @@ import signal
 import ssl
 import sys
 from pathlib import Path
+from typing import Any
 
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import Action, ListenerConfig
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
 
 from gateway.identity.tls import server_context
@@ -30,6 +32,7 @@ _RECEIVER = "receiver"
 _COMMON_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PROTOCOL_LEVEL_3_1_1 = 4
 _UNACCEPTABLE_PROTOCOL_VERSION = b"\x20\x02\x00\x01"
+_IDENTIFIER_REJECTED = b"\x20\x02\x00\x02"
 _REMAINING_LENGTH_BYTES = 4
 
 
@@ -94,24 +97,22 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
     async def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
     ) -> None:
-        """Serve a client that speaks MQTT 3.1.1 and refuse any other."""
+        """Serve a client that speaks MQTT 3.1.1 and calls itself what its certificate says; refuse any other."""
         try:
-            head = await _head_of_connect(reader)
-            if head[-1] == _PROTOCOL_LEVEL_3_1_1:
-                await self._client_connected(listener_name, _Replay(head, reader), StreamWriterAdapter(writer))
-            else:
+            head, level, client_id = await _begin_connect(reader)
+            if level != _PROTOCOL_LEVEL_3_1_1:
                 writer.write(_UNACCEPTABLE_PROTOCOL_VERSION)
+            elif client_id.decode("utf-8", "replace") != _common_name(writer.get_extra_info("ssl_object")):
+                writer.write(_IDENTIFIER_REJECTED)
+            else:
+                await self._client_connected(listener_name, _Replay(head, reader), StreamWriterAdapter(writer))
         except (OSError, asyncio.IncompleteReadError):
             pass  # the client is gone; amqtt has no other answer
         finally:
             writer.close()
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
-        certificate = session.ssl_object.getpeercert() or {}
-        names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-        if len(names) != 1 or not _COMMON_NAME.fullmatch(names[0]) or session.client_id != names[0]:
-            return False
-        session.username = names[0]
+        session.username = _common_name(session.ssl_object)
         return True
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
@@ -133,6 +134,15 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
         if any(subscriber is session for subscriber, _ in self._subscriptions.get(topic_filter, ())):
             await super()._publish_retained_messages_for_subscription((topic_filter, subscription[1]), session)
 
+    async def _handle_disconnect(
+        self, client_session: Session, handler: BrokerProtocolHandler, disconnect_waiter: asyncio.Future[Any]
+    ) -> None:
+        """End a clean session with its connection; amqtt lets the next one inherit it for up to a second."""
+        await super()._handle_disconnect(client_session, handler, disconnect_waiter)
+        known, _ = self._sessions.get(client_session.client_id, (None, None))
+        if client_session.clean_session and known is client_session:
+            await self._delete_session(client_session.client_id)
+
     async def _delete_session(self, client_id: str) -> None:
         """End the connection that a clean start takes over; amqtt leaves it open and later publishes its will."""
         session, handler = self._sessions.get(client_id, (None, None))
@@ -143,12 +153,28 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
         await super()._delete_session(client_id)
 
 
-async def _head_of_connect(reader: asyncio.StreamReader) -> bytes:
-    """The first packet up to its protocol level (MQTT, 3.1.2)."""
+def _common_name(tls: ssl.SSLObject) -> str | None:
+    """Who the client is by its certificate, if that is a usable id."""
+    subject = (tls.getpeercert() or {}).get("subject", ())
+    names = [value for part in subject for key, value in part if key == "commonName"]
+    return names[0] if len(names) == 1 and _COMMON_NAME.fullmatch(names[0]) else None
+
+
+async def _begin_connect(reader: asyncio.StreamReader) -> tuple[bytes, int, bytes]:
+    """Read the first packet as far as its client id (MQTT 3.1.1, 3.1): the bytes, protocol level, client id.
+
+    The client id is empty if another level follows another layout.
+    """
     head = await reader.readexactly(2)
     while head[-1] & 0x80 and len(head) <= _REMAINING_LENGTH_BYTES:
         head += await reader.readexactly(1)
-    return head + await reader.readexactly(7)
+    head += await reader.readexactly(7)
+    level = head[-1]
+    if level != _PROTOCOL_LEVEL_3_1_1:
+        return head, level, b""
+    head += await reader.readexactly(5)
+    client_id = await reader.readexactly(int.from_bytes(head[-2:], "big"))
+    return head + client_id, level, client_id
 
 
 async def serve(pki: Path, port: int) -> None:

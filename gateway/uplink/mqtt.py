@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiomqtt
+from aiomqtt.types import PahoSocket
 from paho.mqtt.client import MQTT_ERR_SUCCESS, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.packettypes import PacketTypes
@@ -94,6 +95,7 @@ class Connection:
     ) -> None:
         self.endpoint = endpoint
         self._timeout_s = timeout_s
+        tls.sslsocket_class = _Socket
         host, _, port = endpoint.rpartition(":")
         common: dict[str, Any] = {
             "hostname": host.strip("[]"),
@@ -230,6 +232,17 @@ class _Trouble(logging.Handler):
         self.error = next((each for each in arguments if isinstance(each, OSError)), self.error)
 
 
+class _Socket(ssl.SSLSocket):
+    """Closes itself if the handshake fails; paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - ssl's signature
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 class _Client(aiomqtt.Client):
     """aiomqtt's client for exactly one connection, with what its callbacks leave out.
 
@@ -281,7 +294,6 @@ class _Client(aiomqtt.Client):
     def abandon(self) -> None:
         """Close what is open, and what the connecting thread may still open."""
         self._abandoned = True
-        self.trouble.error = None  # its traceback holds the socket of a failed handshake, which paho leaves open
         self.close("abandoned")
 
     def _client_connect(self) -> None:
@@ -361,6 +373,26 @@ class _Client(aiomqtt.Client):
         error = None if disconnected.cancelled() else disconnected.exception()
         if error is not None:
             self.close(f"connection lost: {error}")
+
+    def _on_socket_register_write(
+        self,
+        client: PahoClient,
+        userdata: Any,  # noqa: ANN401, ARG002 - paho's signature
+        sock: PahoSocket,
+    ) -> None:
+        """Watch for room to write, unless the socket is closed by the time the loop gets there."""
+
+        def watch() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except (OSError, ValueError) as error:
+                self.close(f"connection lost: {error}")
+
+        self._loop.call_soon_threadsafe(watch)
 
     def _end(self, reason: str) -> None:
         if self.lost.done():
