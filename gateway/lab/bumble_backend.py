@@ -74,12 +74,7 @@ class BumbleClient(BaseBleakClient):
     async def connect(self, pair: bool, **_kwargs: object) -> None:
         if self._peer:
             raise BleakError(f"{self.address}: already connected")
-        try:
-            connection = await self._host.connect_le(self.address, timeout=self._timeout)
-        except core.TimeoutError as error:
-            raise BleakDeviceNotFoundError(self.address, f"{self.address}: not heard in {self._timeout:g} s") from error
-        except BaseBumbleError as error:
-            raise BleakError(f"{self.address}: cannot connect: {error}") from error
+        connection = await self._translated(self._host.connect_le(self.address, timeout=self._timeout))
         connection.on(Connection.EVENT_DISCONNECTION, self._on_disconnection)
         self._peer = Peer(connection)
         try:
@@ -150,21 +145,25 @@ class BumbleClient(BaseBleakClient):
         return self._peer
 
     async def _while_connected(self, awaitable: Awaitable[T]) -> T:
-        """Wait for something on this link.
+        """Wait for something on this link, for as long as it lasts."""
+        return await self._translated(self._connected().connection.cancel_on_disconnection(awaitable))
 
-        bumble cancels whatever waits on a link that ends, which would silently end the waiting task; here that is a
-        `BleakError` like any other.
+    async def _translated(self, awaitable: Awaitable[T]) -> T:
+        """Wait, with bumble's errors as bleak's.
+
+        Bumble cancels whatever waits on a link or radio that ends, which would silently end the waiting task.
         """
-        connection = self._connected().connection
         waiting = asyncio.current_task()
         try:
-            return await connection.cancel_on_disconnection(awaitable)
+            return await awaitable
         except ATT_Error as error:
             raise BleakGATTProtocolError(error.error_code) from error
+        except core.TimeoutError as error:
+            raise BleakDeviceNotFoundError(self.address, f"{self.address}: does not answer") from error
         except BaseBumbleError as error:
             raise BleakError(f"{self.address}: {error}") from error
         except asyncio.CancelledError:
-            if self._peer or (waiting and waiting.cancelling()):
+            if waiting and waiting.cancelling():
                 raise
             raise BleakError(f"{self.address}: the link ended") from None
 

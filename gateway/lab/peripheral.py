@@ -5,6 +5,7 @@ error 0x05. Subscriptions are forgotten when a link ends, as the Core specificat
 as cautious wearables do for all.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -227,15 +228,21 @@ class Peripheral:
         """Send `value` on one link if it is subscribed, unconfirmed."""
         await self.device.notify_subscriber(connection, characteristic, value)
 
-    async def indicate(self, connection: Connection, characteristic: Characteristic[bytes], value: bytes) -> None:
-        """Send `value` on one link and wait for its confirmation.
-
-        Raises `asyncio.CancelledError` if the link ends first: what waits on a link ends with it.
-        """
-        await connection.cancel_on_disconnection(self._indicate(connection, characteristic, value))
-
-    async def _indicate(self, connection: Connection, characteristic: Characteristic[bytes], value: bytes) -> None:
-        await self.device.indicate_subscriber(connection, characteristic, value)
+    async def indicate(self, connection: Connection, characteristic: Characteristic[bytes], value: bytes) -> bool:
+        """Send `value` on one link; returns whether it was confirmed before the link ended."""
+        waiting = asyncio.current_task()
+        try:
+            await connection.cancel_on_disconnection(
+                asyncio.ensure_future(self.device.indicate_subscriber(connection, characteristic, value))
+            )
+        except asyncio.CancelledError:
+            if waiting and waiting.cancelling():
+                raise
+            return False
+        except TimeoutError:  # ATT knows no way on but a new link (Core specification 3.F.3.3.3)
+            await connection.disconnect()
+            return False
+        return True
 
     def _on_connection(self, connection: Connection) -> None:
         self._ledger.link(self.address, up=True)

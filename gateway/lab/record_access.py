@@ -1,9 +1,8 @@
-"""A wearable's store and its Record Access Control Point (0x2A52): counts, reports by sequence, aborts, deletes nothing."""
+"""A wearable's store and its Record Access Control Point (0x2A52): counts, reports by sequence, never deletes."""
 
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from enum import IntEnum
 
 from bumble.att import ATT_Error
@@ -101,13 +100,12 @@ class RecordStore:
         self._procedure = asyncio.create_task(self._run(connection, request))
 
     async def _run(self, connection: Connection, request: bytes) -> None:
-        with suppress(asyncio.CancelledError):  # the link ended, or an abort came
-            records, response = self.answer(request)
-            for record in records:
-                await self._peripheral.notify_one(connection, self._characteristic, record)
-                await asyncio.sleep(0)
-            if response is not None:
-                await self._peripheral.indicate(connection, self.control_point, response)
+        records, response = self.answer(request)
+        for record in records:
+            await self._peripheral.notify_one(connection, self._characteristic, record)
+            await asyncio.sleep(0)
+        if response is not None:
+            await self._peripheral.indicate(connection, self.control_point, response)
 
 
 def _response(opcode: int, code: int) -> bytes:

@@ -125,7 +125,7 @@ async def test_a_link_that_ends_during_a_read_is_an_error_and_not_a_cancellation
 
 async def test_an_absent_wearable_costs_its_timeout_and_no_more(site: Site) -> None:
     radio = await site.radio()
-    with pytest.raises(BleakError, match="not heard"):
+    with pytest.raises(BleakError, match="does not answer"):
         await radio.connect("F0:00:00:00:07:77", timeout_s=0.2, on_disconnect=lambda: None)
     assert (await connect(radio)).is_connected
 

@@ -1,0 +1,210 @@
+"""One connection's work: read what a wearable is, subscribe, fetch what it stored, then take what it says.
+
+All values pass through one queue in the order of their arrival, so a transfer's end is seen after its records. While a
+transfer runs, records are gathered and handed on in small groups; the last group carries the cursor, so that both are
+durable together.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from bleak import BleakClient
+from bleak.backends.characteristic import BleakGATTCharacteristic
+from bleak.exc import BleakGATTProtocolError
+
+from gateway.ble.inventory import Device
+from gateway.ble.profiles import RACP, Profile
+from gateway.ble.progress import Item, Progress
+from gateway.ble.racp import Transfer
+from gateway.errors import DecodeError, DeviceError, LinkError, ProcedureError
+from gateway.model import Cursor, Extra, Frame, Reading, Reason
+
+Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
+OnError = Callable[[DeviceError], None]
+
+_GROUP = 128
+_QUEUE = 8192
+_RESYNC_S = 60.0
+"""How often to ask for stored records again while connected: some meters never send one unasked."""
+
+
+def uuid(characteristic: int) -> str:
+    """The 128-bit form of a 16-bit UUID, as bleak wants it."""
+    return f"0000{characteristic:04x}-0000-1000-8000-00805f9b34fb"
+
+
+class Collector:
+    """Collects from one wearable for as long as one link lasts.
+
+    `sink` takes readings of the device's stream, and the cursor they bring about; `on_error` takes what was wrong with
+    single values or transfers, after which collection goes on.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        profile: Profile,
+        *,
+        cursor: Cursor | None,
+        sink: Sink,
+        on_error: OnError,
+        racp_timeout_s: float,
+    ) -> None:
+        self._device = device
+        self._profile = profile
+        self._progress = Progress(device.address, profile.numbering, cursor)
+        self._sink = sink
+        self._on_error = on_error
+        self._racp_timeout_s = racp_timeout_s
+        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_QUEUE)
+        self._overflown = False
+        self._transfer: Transfer | None = None
+        self._held: list[Item] = []
+        self._next_transfer = 0.0
+        self._clock = asyncio.get_running_loop().time
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """How far everything was handed on."""
+        return self._progress.cursor
+
+    def end(self) -> None:
+        """The link has ended; what came before is still worked off."""
+        self._put(None)
+
+    async def run(self, client: BleakClient) -> None:
+        """Collect over `client`.
+
+        Ends by `LinkError` when the link does, or by another `DeviceError` if what the device says makes no sense.
+        """
+        self._client = client
+        for characteristic in self._profile.characteristics:
+            if self._client.services.get_characteristic(uuid(characteristic)):
+                await self._client.start_notify(uuid(characteristic), self._on_value)
+        try:
+            await self._begin()
+            while True:
+                await self._step()
+        finally:
+            self._hand_on(None)
+
+    async def _read(self, characteristic: int) -> bytes | None:
+        """Its value, or None if the device lacks it or will not tell."""
+        if not self._client.services.get_characteristic(uuid(characteristic)):
+            return None
+        try:
+            return bytes(await self._client.read_gatt_char(uuid(characteristic)))
+        except BleakGATTProtocolError:
+            return None
+
+    def _on_value(self, characteristic: BleakGATTCharacteristic, value: bytearray) -> None:
+        number = int(characteristic.uuid[4:8], 16)
+        self._put(Frame(self._device.address, number, bytes(value), time.time_ns() // 1_000_000))
+
+    def _put(self, frame: Frame | None) -> None:
+        try:
+            self._frames.put_nowait(frame)
+        except asyncio.QueueFull:
+            self._overflown = True
+
+    async def _step(self) -> None:
+        """Wait for one thing to happen and deal with it."""
+        deadline = self._transfer.deadline if self._transfer else self._next_transfer
+        try:
+            async with asyncio.timeout_at(deadline):
+                frame = await self._frames.get()
+        except TimeoutError:
+            await self._on_deadline()
+            return
+        if self._overflown:
+            raise LinkError(f"{self._device.address}: sends more than can be taken")
+        if frame is None:
+            raise LinkError(f"{self._device.address}: the link ended")
+        if frame.characteristic == RACP:
+            await self._on_indication(frame.value)
+        else:
+            await self._on_measurement(frame)
+
+    async def _on_deadline(self) -> None:
+        if self._transfer is None:
+            await self._begin()
+            return
+        await self._write(self._transfer.expired(self._clock()))
+        await self._conclude()
+
+    async def _on_indication(self, value: bytes) -> None:
+        if self._transfer is not None:
+            await self._write(self._transfer.indicated(value, self._clock()))
+            await self._conclude()
+
+    async def _on_measurement(self, frame: Frame) -> None:
+        try:
+            items = self._profile.items(frame)
+        except DecodeError as error:
+            self._on_error(error)
+            return
+        for item in items:
+            if self._transfer is not None and item.sequence is not None:
+                await self._write(self._transfer.recorded(item.key, self._clock()))
+                if self._progress.fresh(item):
+                    self._hold(item)
+            elif self._progress.fresh(item):
+                self._on_live(item)
+
+    def _on_live(self, item: Item) -> None:
+        cursor = self._progress.live(item)
+        self._sink(self._device.stream, item.readings, cursor)
+        if item.sequence is not None and not self._progress.complete:
+            self._next_transfer = min(self._next_transfer, self._clock())
+
+    def _hold(self, item: Item) -> None:
+        """Keep a stored record until its group is full; the last one always waits, for the cursor to come with it."""
+        self._held.append(item)
+        if len(self._held) > _GROUP:
+            last = self._held.pop()
+            self._hand_on(None)
+            self._held.append(last)
+
+    def _hand_on(self, cursor: Cursor | None) -> None:
+        held, self._held = self._held, []
+        readings = [_from_store(reading) for item in held for reading in item.readings]
+        if readings:
+            self._sink(self._device.stream, readings, cursor)
+
+    async def _begin(self) -> None:
+        """Learn what the device is and how its clock stands; start to fetch what it has stored since the cursor."""
+        self._next_transfer = self._clock() + _RESYNC_S
+        await self._profile.prepare(self._read)
+        if self._profile.numbering is None or not self._client.services.get_characteristic(uuid(RACP)):
+            return
+        first = self._progress.begin(self._profile.session)
+        self._transfer = Transfer(first=first, timeout_s=self._racp_timeout_s)
+        await self._write(self._transfer.begin(self._clock()))
+
+    async def _conclude(self) -> None:
+        """If the transfer has ended: move the cursor if everything came, else leave the hole for the next attempt."""
+        if self._transfer is None or not self._transfer.ended:
+            return
+        transfer, self._transfer = self._transfer, None
+        try:
+            transfer.check()
+        except ProcedureError as error:
+            self._hand_on(None)
+            self._on_error(error)
+            return
+        if self._progress.finish():
+            self._hand_on(self._progress.cursor)
+        else:
+            self._hand_on(None)
+            await self._begin()
+
+    async def _write(self, command: bytes | None) -> None:
+        if command is not None:
+            await self._client.write_gatt_char(uuid(RACP), command, response=True)
+
+
+def _from_store(reading: Reading) -> Reading:
+    extras = {**dict(reading.extras), int(Extra.BACKFILLED): 1}
+    return replace(reading, reasons=reading.reasons | Reason.STORED, extras=tuple(sorted(extras.items())))

@@ -1,0 +1,168 @@
+"""What to read, subscribe and make of each kind of wearable: identity, time and readings of every value."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from gateway.ble.inventory import Device
+from gateway.ble.progress import Item, Numbering
+from gateway.errors import ProcedureError
+from gateway.health import cgm, gls, plx
+from gateway.health import time as device_time
+from gateway.model import Extra, ExtraValue, Frame, Reading, TimeSource
+
+RACP = 0x2A52
+
+_CURRENT_TIME = 0x2A2B
+
+_MINUTE_MS = 60_000
+_CLOCK_RESOLUTION_MS = 1_000
+_UNKNOWN_ZONE_MS = 14 * 3_600_000
+"""How far a device's local time can be from UTC."""
+
+Read = Callable[[int], Awaitable[bytes | None]]
+
+
+class Profile(Protocol):
+    """One kind of wearable, for one connection."""
+
+    characteristics: tuple[int, ...]
+    """What to subscribe to."""
+    numbering: Numbering | None
+    """What its sequence numbers mean; None: it stores nothing."""
+    session: str | None
+    """What its numbers count within, if it tells that beforehand."""
+
+    async def prepare(self, read: Read) -> None:
+        """Learn from the device what its values need to be understood. Raises `DeviceError`."""
+
+    def items(self, frame: Frame) -> list[Item]:
+        """What `frame` says. Raises `DecodeError`."""
+
+
+class _Cgm:
+    """Continuous glucose: time is the session's start plus minutes; the features tell whether values carry a CRC."""
+
+    characteristics = (0x2AA7, RACP)
+    numbering = Numbering.OFFSET
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._e2e_crc = False
+        self._start_ms = 0
+        self.session: str | None = None
+
+    async def prepare(self, read: Read) -> None:
+        feature = await _required(read, 0x2AA8)
+        self._e2e_crc = cgm.decode(0x2AA8, feature, e2e_crc=None).e2e_crc
+        start = cgm.decode(0x2AAA, await _required(read, 0x2AAA), e2e_crc=self._e2e_crc)
+        if start.moment is None:
+            raise ProcedureError(f"{self._address}: does not know when its session began")
+        self._start_ms = int(start.moment.timestamp() * 1000)
+        self.session = start.moment.isoformat()
+
+    def items(self, frame: Frame) -> list[Item]:
+        measurement = cgm.decode(frame.characteristic, frame.value, e2e_crc=self._e2e_crc)
+        return [self._item(record) for record in measurement.records]
+
+    def _item(self, record: cgm.Record) -> Item:
+        time_ms = self._start_ms + record.offset_min * _MINUTE_MS
+        extras: dict[Extra, ExtraValue] = {
+            Extra.TIME_SOURCE: TimeSource.SESSION,
+            Extra.UNCERTAINTY_MS: _MINUTE_MS,
+            Extra.SEQUENCE: record.offset_min,
+            Extra.SESSION: self.session,
+        }
+        readings = _mark(cgm.readings(record, device=self._address, time_ms=time_ms), extras)
+        return Item(readings, record.offset_min, self.session or "", (self.session, record))
+
+
+class _GlucoseMeter:
+    """Single readings: each has a number and the meter's own time, corrected if the meter tells what time it has."""
+
+    characteristics = (0x2A18, RACP)
+    numbering = Numbering.COUNTER
+    session = None
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._clock_error_ms: int | None = None
+
+    async def prepare(self, read: Read) -> None:
+        value = await read(_CURRENT_TIME)
+        self._clock_error_ms = None
+        if value is not None:
+            now_ms = time.time_ns() // 1_000_000
+            self._clock_error_ms = now_ms - _as_utc_ms(device_time.decode(_CURRENT_TIME, value))
+
+    def items(self, frame: Frame) -> list[Item]:
+        measurement = gls.decode(frame.characteristic, frame.value, e2e_crc=None)
+        base, moment = measurement.base_time, measurement.moment
+        time_ms, extras = self._when(moment, frame.received_ms)
+        extras |= {Extra.SEQUENCE: measurement.sequence, Extra.SESSION: base.isoformat() if base else ""}
+        readings = _mark(gls.readings(measurement, device=self._address, time_ms=time_ms), extras)
+        return [Item(readings, measurement.sequence, str(extras[Extra.SESSION]), measurement)]
+
+    def _when(self, moment: datetime | None, received_ms: int) -> tuple[int, dict[Extra, ExtraValue]]:
+        """Best time, and the extras that say how it came about."""
+        if moment is None:
+            return received_ms, {Extra.TIME_SOURCE: TimeSource.RECEIVED}
+        told: dict[Extra, ExtraValue] = {Extra.DEVICE_TIME: moment.isoformat()}
+        if self._clock_error_ms is None:
+            return _as_utc_ms(moment), told | {
+                Extra.TIME_SOURCE: TimeSource.DEVICE,
+                Extra.UNCERTAINTY_MS: _UNKNOWN_ZONE_MS,
+            }
+        return _as_utc_ms(moment) + self._clock_error_ms, told | {
+            Extra.TIME_SOURCE: TimeSource.DEVICE_CORRECTED,
+            Extra.UNCERTAINTY_MS: _CLOCK_RESOLUTION_MS,
+        }
+
+
+class _Oximeter:
+    """Saturation and pulse: live, so the time is that of arrival; what a spot-check says of its time is kept."""
+
+    characteristics = (0x2A5F, 0x2A5E)
+    numbering = None
+    session = None
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def prepare(self, read: Read) -> None:
+        """Nothing to learn."""
+
+    def items(self, frame: Frame) -> list[Item]:
+        measurement = plx.decode(frame.characteristic, frame.value, e2e_crc=None)
+        extras: dict[Extra, ExtraValue] = {Extra.TIME_SOURCE: TimeSource.RECEIVED}
+        if isinstance(measurement, plx.SpotCheck) and measurement.moment is not None:
+            extras[Extra.DEVICE_TIME] = measurement.moment.isoformat()
+        return [Item(_mark(plx.readings(measurement, device=self._address, time_ms=frame.received_ms), extras))]
+
+
+_PROFILES: dict[str, Callable[[str], Profile]] = {"cgm": _Cgm, "gls": _GlucoseMeter, "plx": _Oximeter}
+
+
+def profile_for(device: Device) -> Profile:
+    """A fresh one for one connection."""
+    return _PROFILES[device.profile](device.address)
+
+
+async def _required(read: Read, characteristic: int) -> bytes:
+    value = await read(characteristic)
+    if value is None:
+        raise ProcedureError(f"its characteristic {characteristic:#06x} cannot be read")
+    return value
+
+
+def _as_utc_ms(moment: datetime) -> int:
+    """A device's local time, without a zone, as if it were UTC."""
+    return int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def _mark(readings: tuple[Reading, ...], extras: dict[Extra, ExtraValue]) -> tuple[Reading, ...]:
+    return tuple(
+        replace(reading, extras=tuple(sorted({**dict(reading.extras), **extras}.items()))) for reading in readings
+    )

@@ -1,0 +1,265 @@
+"""The three virtual wearables: a CGM and a glucose meter, which store what they measure, and an oximeter."""
+
+import asyncio
+import struct
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from bumble.gatt import Characteristic
+from bumble.link import LocalLink
+
+from gateway.health.metrics import GLUCOSE, GLUCOSE_CAPILLARY, PULSE_RATE, SPO2
+from gateway.lab.peripheral import LedgerWriter, Peripheral, wall_clock_ms
+from gateway.lab.physiology import Glucose, Oximetry
+from gateway.lab.record_access import RecordStore
+
+CGM_ADDRESS = "F0:00:00:00:01:01"
+PLX_ADDRESS = "F0:00:00:00:01:02"
+GLS_ADDRESS = "F0:00:00:00:01:03"
+
+_ZONE = timezone(timedelta(hours=1))
+"""The wearables' local time; what has no zone on the air is told in it."""
+
+_DESIGN_LIFE_H = 14 * 24
+_GLS_TIME_FAULT = 1 << 9
+_PLX_TIMESTAMP = 1 << 3
+
+
+@dataclass(frozen=True, slots=True)
+class CgmPace:
+    """How a CGM's time passes.
+
+    Its session began `session_age_s` ago. It has been out of use for `lag_min` since its last stored record, so its
+    clock lags; from the start on, a device minute takes `minute_s` until the clock has caught up, then a minute. So
+    a run of half a minute sees a record every few seconds, of different minutes and none of them in the future.
+    """
+
+    session_age_s: float = 10_800.0
+    lag_min: int = 60
+    minute_s: float = 1.0
+    interval_min: int = 3
+
+
+class Cgm(Peripheral):
+    """Continuous glucose monitor (0x181F) with E2E-CRC: stores every record and tells it live."""
+
+    def __init__(self, link: LocalLink, *, ledger: LedgerWriter, seed: int, pace: CgmPace | None = None) -> None:
+        super().__init__(link, name="Virtual CGM", address=CGM_ADDRESS, service=0x181F, ledger=ledger)
+        self._pace = pace or CgmPace()
+        self._glucose = Glucose(seed)
+        self._measurement = self.notifying(0x2AA7)
+        self.store = RecordStore(self, self._measurement)
+        self.add_service(
+            0x181F,
+            self._measurement,
+            self.readable(0x2AA8, _cgm_feature),
+            self.readable(0x2AA9, lambda: _with_crc(struct.pack("<H3x", self._offset()))),
+            self.readable(0x2AAA, lambda: _session_start(self._session_start)),
+            self.readable(0x2AAB, lambda: _with_crc(struct.pack("<H", _DESIGN_LIFE_H))),
+            self.store.control_point,
+        )
+        self._begin_session(self._pace.session_age_s)
+        self._started = time.monotonic()
+        self._started_offset = max(int(self._pace.session_age_s / 60) - self._pace.lag_min, 0)
+        for offset in range(0, self._started_offset + 1, self._pace.interval_min):
+            self._measure(offset, backlog=True)
+
+    def _begin_session(self, age_s: float) -> None:
+        start = datetime.now(_ZONE) - timedelta(seconds=age_s)
+        self._session_start = start.replace(microsecond=0)
+        self.session = self._session_start.isoformat()
+
+    def restart_session(self) -> None:
+        """A new sensor: offsets start over, and the old session's records are gone."""
+        self.store.clear()
+        self._begin_session(0.0)
+        self._started, self._started_offset = time.monotonic(), 0
+
+    def _offset(self) -> int:
+        """Minutes since the session began, by the device's own clock."""
+        ahead_min = (time.monotonic() - self._started) / self._pace.minute_s
+        true_min = (datetime.now(_ZONE) - self._session_start).total_seconds() / 60
+        return int(min(self._started_offset + ahead_min, max(true_min, self._started_offset)))
+
+    async def run(self) -> None:
+        """Measure whenever another interval of device time has passed."""
+        last = self._offset()
+        while True:
+            await asyncio.sleep(self._pace.minute_s / 4)
+            if self._offset() >= last + self._pace.interval_min:
+                last += self._pace.interval_min
+                await self.measure(last)
+
+    async def measure(self, offset: int) -> None:
+        """Store one record and tell it to whoever listens."""
+        await self.notify(self._measurement, self._measure(offset))
+
+    def _measure(self, offset: int, *, backlog: bool = False) -> bytes:
+        value = self._glucose.step(offset)
+        record = _cgm_record(value, offset)
+        sent_ms = int(self._session_start.timestamp() * 1000) + offset * 60_000 if backlog else wall_clock_ms()
+        self._ledger.measured(
+            self.address,
+            characteristic=0x2AA7,
+            kind="cgm",
+            values={GLUCOSE: str(value)},
+            sent_ms=sent_ms,
+            session=self.session,
+            sequence=offset,
+            linked=bool(self.subscribers(self._measurement)),
+            stored=True,
+            backlog=backlog,
+        )
+        self.store.add(offset, record)
+        return record
+
+
+class GlucoseMeter(Peripheral):
+    """Glucose meter (0x1808): numbers and stores every reading; its clock is wrong by `clock_error_s`."""
+
+    def __init__(
+        self, link: LocalLink, *, ledger: LedgerWriter, seed: int, interval_s: float = 4.0, clock_error_s: float = -90.0
+    ) -> None:
+        super().__init__(link, name="Virtual glucose meter", address=GLS_ADDRESS, service=0x1808, ledger=ledger)
+        self._glucose = Glucose(seed + 1)
+        self._interval_s = interval_s
+        self._clock_error = timedelta(seconds=clock_error_s)
+        self._sequence = 0
+        self._measurement = self.notifying(0x2A18)
+        self.store = RecordStore(self, self._measurement)
+        self.add_service(
+            0x1808,
+            self._measurement,
+            self.readable(0x2A51, lambda: struct.pack("<H", _GLS_TIME_FAULT)),
+            self.store.control_point,
+        )
+        self.add_service(0x1805, self.readable(0x2A2B, lambda: _current_time(self._now())))
+
+    def _now(self) -> datetime:
+        return datetime.now(_ZONE) + self._clock_error
+
+    def reset(self) -> None:
+        """Forget all readings and start to count anew, as after a factory reset."""
+        self.store.clear()
+        self._sequence = 0
+
+    async def run(self) -> None:
+        """Somebody pricks a finger very often."""
+        while True:
+            await self.measure()
+            await asyncio.sleep(self._interval_s)
+
+    async def measure(self) -> None:
+        """Store one reading and tell it to whoever listens."""
+        base = self._now().replace(microsecond=0, tzinfo=None)
+        value = self._glucose.step(self._sequence * 5.0)
+        record = _gls_record(value, self._sequence, base)
+        self._ledger.measured(
+            self.address,
+            characteristic=0x2A18,
+            kind="gls",
+            values={GLUCOSE_CAPILLARY: str(value)},
+            sent_ms=wall_clock_ms(),
+            session=base.isoformat(),
+            sequence=self._sequence,
+            linked=bool(self.subscribers(self._measurement)),
+            stored=True,
+        )
+        self.store.add(self._sequence, record)
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        await self.notify(self._measurement, record)
+
+
+class PulseOximeter(Peripheral):
+    """Pulse oximeter (0x1822): one value a second, a spot-check now and then; it stores nothing."""
+
+    def __init__(self, link: LocalLink, *, ledger: LedgerWriter, seed: int, spot_check_every: int = 10) -> None:
+        super().__init__(link, name="Virtual oximeter", address=PLX_ADDRESS, service=0x1822, ledger=ledger)
+        self._body = Oximetry(seed + 2)
+        self._spot_check_every = spot_check_every
+        self.continuous = self.notifying(0x2A5F)
+        self.spot_check = self.indicating(0x2A5E)
+        self.add_service(
+            0x1822, self.continuous, self.spot_check, self.readable(0x2A60, lambda: struct.pack("<H", _PLX_TIMESTAMP))
+        )
+
+    def subscribed(self) -> list[Characteristic[bytes]]:
+        """What somebody listens to."""
+        return [channel for channel in (self.continuous, self.spot_check) if self.subscribers(channel)]
+
+    async def run(self) -> None:
+        """One value each second; every tenth is followed by a spot-check."""
+        beat = 0
+        while True:
+            await self.measure()
+            beat += 1
+            if beat % self._spot_check_every == 0:
+                await self.measure_spot()
+            await asyncio.sleep(1.0)
+
+    async def measure(self) -> None:
+        """One continuous value."""
+        saturation, pulse = self._body.step()
+        self._note(0x2A5F, "plx", self.continuous, saturation, pulse)
+        await self.notify(self.continuous, b"\x00" + _sfloat(saturation) + _sfloat(pulse))
+
+    async def measure_spot(self) -> None:
+        """One spot-check with the oximeter's time, confirmed by whoever listens."""
+        saturation, pulse = self._body.step()
+        self._note(0x2A5E, "plx-spot", self.spot_check, saturation, pulse)
+        value = b"\x01" + _sfloat(saturation) + _sfloat(pulse) + _date_time(datetime.now(_ZONE))
+        for connection in self.subscribers(self.spot_check):
+            await self.indicate(connection, self.spot_check, value)
+
+    def _note(
+        self, characteristic: int, kind: str, channel: Characteristic[bytes], saturation: int, pulse: int
+    ) -> None:
+        self._ledger.measured(
+            self.address,
+            characteristic=characteristic,
+            kind=kind,
+            values={SPO2: str(saturation), PULSE_RATE: str(pulse)},
+            sent_ms=wall_clock_ms(),
+            linked=bool(self.subscribers(channel)),
+        )
+
+
+def _sfloat(value: int, exponent: int = 0) -> bytes:
+    return ((exponent & 0xF) << 12 | value & 0xFFF).to_bytes(2, "little")
+
+
+def _date_time(moment: datetime) -> bytes:
+    return struct.pack("<H5B", *moment.timetuple()[:6])
+
+
+def _current_time(moment: datetime) -> bytes:
+    return _date_time(moment) + bytes([moment.isoweekday(), moment.microsecond * 256 // 1_000_000, 0])
+
+
+def _session_start(moment: datetime) -> bytes:
+    zone = moment.utcoffset() or timedelta(0)
+    return _with_crc(_date_time(moment) + struct.pack("<bB", zone // timedelta(minutes=15), 0))
+
+
+def _cgm_feature() -> bytes:
+    return _with_crc((1 << 12).to_bytes(3, "little") + b"\x59")
+
+
+def _cgm_record(value: int, offset: int) -> bytes:
+    return _with_crc(b"\x08\x00" + _sfloat(value) + offset.to_bytes(2, "little"))
+
+
+def _gls_record(value_mg_dl: int, sequence: int, base: datetime) -> bytes:
+    head = b"\x02" + sequence.to_bytes(2, "little") + _date_time(base)
+    return head + _sfloat(value_mg_dl, -5) + b"\x11"
+
+
+def _with_crc(value: bytes) -> bytes:
+    """Append the E2E-CRC: CRC-16/MCRF4XX, least significant octet first."""
+    crc = 0xFFFF
+    for octet in value:
+        crc ^= octet
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x8408 if crc & 1 else 0)
+    return value + crc.to_bytes(2, "little")

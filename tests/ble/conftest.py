@@ -1,0 +1,132 @@
+"""A ward: three virtual wearables in one air, and gateways that come and go."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from gateway.ble.inventory import Inventory
+from gateway.ble.links import Links
+from gateway.config import BleSection
+from gateway.errors import DeviceError
+from gateway.lab.air import Air
+from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
+from gateway.lab.peripheral import LedgerWriter
+from gateway.lab.radio import VirtualRadio, open_radio
+from gateway.model import Cursor, Extra, Reading
+
+STREAMS = {CGM_ADDRESS: b"c" * 16, PLX_ADDRESS: b"p" * 16, GLS_ADDRESS: b"g" * 16}
+
+
+async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Gateway:
+    """What runs between the radio and the pipeline, with everything it says written down."""
+
+    def __init__(
+        self, radio: VirtualRadio, inventory: Inventory, cursors: Mapping[str, Cursor], config: BleSection
+    ) -> None:
+        self.radio = radio
+        self.taken: list[Reading] = []
+        self.streams: set[bytes] = set()
+        self.cursors = dict(cursors)
+        self.events: list[tuple[str, str]] = []
+        self.errors: list[DeviceError] = []
+        self.links = Links(
+            radio, inventory, config, cursors, sink=self._sink, on_event=self._on_event, on_error=self.errors.append
+        )
+        self.task = asyncio.create_task(self.links.run())
+
+    def _sink(self, stream: bytes, readings: Sequence[Reading], cursor: Cursor | None) -> None:
+        assert readings, "a cursor becomes durable only together with readings"
+        self.streams.add(stream)
+        self.taken += readings
+        if cursor:
+            self.cursors[cursor.device] = cursor
+
+    def _on_event(self, code: str, device: str) -> None:
+        self.events.append((code, device))
+
+    def sequences(self, device: str) -> list[int]:
+        return [dict(r.extras)[Extra.SEQUENCE] for r in self.taken if r.device == device]
+
+    def causes(self) -> list[str]:
+        return [error.cause for error in self.errors]
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        await self.radio.close()
+
+
+class Ward:
+    """Wearables, and where a gateway keeps what it must remember."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state = directory
+        self.air = Air()
+        self.ledger = LedgerWriter(directory / "ledger.jsonl")
+        pace = CgmPace(session_age_s=3600, lag_min=30, interval_min=1)
+        self.cgm = Cgm(self.air.link, ledger=self.ledger, seed=1, pace=pace)
+        self.meter = GlucoseMeter(self.air.link, ledger=self.ledger, seed=1)
+        self.oximeter = PulseOximeter(self.air.link, ledger=self.ledger, seed=1)
+        self.socket = directory / "air" / "hci.sock"
+        self.bonds = directory / "bonds.json"
+        self.devices = directory / "devices.json"
+        self.cursors: dict[str, Cursor] = {}
+        self.gateways: list[Gateway] = []
+
+    def assign(self, *profiles: str) -> None:
+        """Make these wearables the gateway's, never paired."""
+        addresses = {"cgm": CGM_ADDRESS, "plx": PLX_ADDRESS, "gls": GLS_ADDRESS}
+        entries = [
+            {
+                "address": addresses[profile],
+                "profile": profile,
+                "stream": STREAMS[addresses[profile]].hex(),
+                "paired": False,
+            }
+            for profile in profiles
+        ]
+        self.devices.write_text(json.dumps({"schema": 1, "devices": entries}))
+
+    async def gateway(self, **config: float) -> Gateway:
+        """Start a gateway that knows what the last one left."""
+        options = {"connect_timeout_s": 2.0, "retry_max_s": 0.3, "racp_timeout_s": 1.0, **config}
+        section = BleSection(adapter=f"virtual:{self.socket}", **options)
+        radio = await open_radio(self.socket, self.bonds)
+        gateway = Gateway(radio, Inventory.load(self.devices), self.cursors, section)
+        self.gateways.append(gateway)
+        return gateway
+
+    async def stop(self, gateway: Gateway) -> None:
+        """End it; its cursors are durable."""
+        await gateway.stop()
+        self.cursors = gateway.cursors
+        self.gateways.remove(gateway)
+
+    async def close(self) -> None:
+        for gateway in self.gateways:
+            await gateway.stop()
+        await self.air.close()
+        self.ledger.close()
+
+    def emitted(self, device: str) -> list[dict]:
+        lines = [json.loads(line) for line in (self.state / "ledger.jsonl").read_text().splitlines()]
+        return [line for line in lines if line["device"] == device and "values" in line]
+
+
+@pytest.fixture
+async def ward(tmp_path: Path) -> AsyncIterator[Ward]:
+    ward = Ward(tmp_path)
+    await ward.air.serve(ward.socket)
+    for wearable in (ward.cgm, ward.meter, ward.oximeter):
+        await wearable.start()
+    yield ward
+    await ward.close()
