@@ -5,11 +5,12 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from gateway.envelope.keys import RecipientKey, VerifyKey
+from gateway.envelope.layout import self_stream
 from gateway.envelope.open import EpochPart, OpenEpoch, SignedBundle, parse
 from gateway.envelope.records import Columns
 from gateway.errors import DecryptError, MalformedError, SealError, SignerError, UnknownEpochError
@@ -20,6 +21,7 @@ from gateway.receiver.plan import (
     Arrival,
     BundleKey,
     ChainKey,
+    Explained,
     Fork,
     Message,
     NewEpoch,
@@ -36,7 +38,7 @@ from gateway.receiver.plan import (
 MAX_RANGES = 256
 """Ranges, and refusals, of one receipt; what does not fit is answered when it is sent again."""
 
-_MAX_INTEGER = 2**53 - 1
+_EVICTION = "eviction"
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=bytes.hex).encode
 
 
@@ -102,6 +104,7 @@ class _Decision:
     bundles: list[SignedBundle] = field(default_factory=list)
     epochs: list[NewEpoch] = field(default_factory=list)
     parts: list[NewPart] = field(default_factory=list)
+    explained: list[Explained] = field(default_factory=list)
     parked: list[Arrival] = field(default_factory=list)
     unparked: list[BundleKey] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -147,6 +150,7 @@ class _Decision:
             parts=tuple(self.parts),
             runs=self.state.runs,
             series=self.state.series,
+            explained=tuple(self.explained),
             parked=tuple(self.parked),
             unparked=tuple(self.unparked),
             quarantined=tuple(self.quarantined),
@@ -242,6 +246,7 @@ class _Decision:
                 self.state.series[key].add(run)
         self.bundles.append(bundle)
         self.parts += opened.parts
+        self.explained += _explained(bundle, opened.parts)
 
 
 def _contradictions(bundle: SignedBundle, chain: ChainKey, state: State) -> set[str]:
@@ -270,6 +275,20 @@ def _contradictions(bundle: SignedBundle, chain: ChainKey, state: State) -> set[
     if state.successors.get(predecessor):
         found.add("two-successors")
     return found
+
+
+def _explained(bundle: SignedBundle, parts: Iterable[NewPart]) -> Iterator[Explained]:
+    """Holes that the gateway's own stream explains: event `eviction`, [chain, first, last, hash of the last, ...]."""
+    own = self_stream(bundle.gateway)
+    for part in parts:
+        if part.series.stream != own or not isinstance(part.content, tuple):
+            continue
+        for event in part.content:
+            match event.details:
+                case (bytes(chain), int(first), int(last), bytes(digest), *_) if (
+                    event.code == _EVICTION and 0 <= first <= last
+                ):
+                    yield Explained(ChainKey(bundle.gateway, chain), Run(first, last, digest))
 
 
 def _reading_columns(columns: Columns) -> ReadingColumns:

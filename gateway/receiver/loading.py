@@ -23,6 +23,12 @@ def load(database: sqlite3.Connection, bundles: Sequence[SignedBundle]) -> State
     return state
 
 
+def bundle_runs(database: sqlite3.Connection, chain_id: int) -> Coverage:
+    """Which bundles of a chain are here, or explained."""
+    select = "SELECT first, last, hash FROM bundle_runs WHERE chain_id = ?"
+    return Coverage(Run(*run) for run in database.execute(select, (chain_id,)))
+
+
 class _Loader:
     def __init__(self, database: sqlite3.Connection, state: State) -> None:
         self._database = database
@@ -37,7 +43,9 @@ class _Loader:
         identity = self._runs(key)
         if identity is None:
             return
-        chain_id, self._state.signers[key] = identity
+        chain_id, signer = identity
+        if signer is not None:
+            self._state.signers[key] = signer
         self._bundles(key, chain_id, (no for each in members for no in (each.no - 1, each.no, each.no + 1)))
         streams = {part.stream for each in members for part in each.epochs}
         needed = {part.epoch for each in members for part in each.parts}
@@ -52,13 +60,12 @@ class _Loader:
         keys = map(BundleKey.of, bundles)
         self._state.parked.update(key for key in keys if self._database.execute(select, key).fetchone())
 
-    def _runs(self, key: ChainKey) -> tuple[int, bytes] | None:
-        """Load a chain's runs; its number here and its signer, if it is known."""
+    def _runs(self, key: ChainKey) -> tuple[int, bytes | None] | None:
+        """Load a chain's runs; its number here and its signer, as far as they are known."""
         select = "SELECT id, signer FROM chains WHERE gateway = ? AND chain = ?"
-        row: tuple[int, bytes] | None = self._database.execute(select, key).fetchone()
+        row: tuple[int, bytes | None] | None = self._database.execute(select, key).fetchone()
         if row is not None and key not in self._state.runs:
-            select = "SELECT first, last, hash FROM bundle_runs WHERE chain_id = ?"
-            self._state.runs[key] = Coverage(Run(*run) for run in self._database.execute(select, row[:1]))
+            self._state.runs[key] = bundle_runs(self._database, row[0])
         return row
 
     def _bundles(self, key: ChainKey, chain_id: int, numbers: Iterable[int]) -> None:

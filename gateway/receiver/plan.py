@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.envelope.open import EpochPart, OpenEpoch, SignedBundle
 from gateway.model import Event, Gap, ReceiptRange, Refusal
-from gateway.receiver.coverage import Coverage
+from gateway.receiver.coverage import Coverage, Run
 
 
 class ChainKey(NamedTuple):
@@ -149,6 +149,14 @@ class NewPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """Bundles of a chain that will never come: their gateway had to forget them, and signed that it did."""
+
+    chain: ChainKey
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What one gateway's receipt says, but for store, counter and time."""
 
@@ -166,6 +174,8 @@ class Plan:
     parts: tuple[NewPart, ...]
     runs: Mapping[ChainKey, Coverage]
     series: Mapping[SeriesKey, Coverage]
+    explained: tuple[Explained, ...]
+    """Covered from the next transaction on."""
     parked: tuple[Arrival, ...]
     unparked: tuple[BundleKey, ...]
     quarantined: tuple[Quarantined, ...]

@@ -14,7 +14,7 @@ CREATE TABLE chains (
     id INTEGER PRIMARY KEY,
     gateway TEXT NOT NULL,
     chain BLOB NOT NULL,
-    signer BLOB NOT NULL,
+    signer BLOB,
     root INTEGER NOT NULL DEFAULT 0,
     predecessor BLOB,
     predecessor_no INTEGER,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gateway.envelope import cbor, cose, layout
 from gateway.envelope.keys import RecipientKey, VerifyKey
 from gateway.envelope.open import parse
-from gateway.envelope.seal import ChainWriter
-from gateway.model import Batch, Extra, Link, ReceiptRange, Record, Refusal
+from gateway.envelope.seal import ChainWriter, self_stream
+from gateway.model import Batch, Event, Extra, Link, ReceiptRange, Record, Refusal
 from gateway.receiver import ingest
 from gateway.receiver.plan import Message
 from tests.receiver.conftest import NOW_MS, RECIPIENT, X25519, Box, Cloud, Entropy, signer
@@ -160,6 +160,27 @@ def test_parked_bundles_are_bounded_and_what_finds_no_room_is_taken_when_sent_ag
     assert (taken.committed.parked, taken.plan.overflowed, taken.receipts) == (2, 2, ())
     cloud.settle(opener)
     assert cloud.receipts(cloud.take(*rest))["gw-1"].ranges == (covers(opener, *rest),)
+
+
+@pytest.mark.parametrize("explained_first", [False, True])
+def test_bundles_that_a_gateway_had_to_forget_count_as_covered(gw: Box, cloud: Cloud, explained_first: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    ticks = [gw.tick() for _ in range(5)]
+    lost = link(ticks[3])
+    gw.restart(gw.head)
+    eviction = Event(NOW_MS, "eviction", (lost.chain, 1, lost.no, lost.hash, "capacity"))
+    explanation = gw.message(Batch(self_stream("gw-1"), (eviction,)))
+    for message in (explanation, ticks[0]) if explained_first else (ticks[0], explanation):
+        cloud.take(message)
+    assert cloud.receipts(cloud.take(ticks[4]))["gw-1"].ranges == (covers(ticks[0], ticks[4]),)
+    assert cloud.store.summary()["gateways"]["gw-1"]["missing_bundles"] == 0
+    assert forks(cloud) == []
+
+
+def test_an_eviction_told_in_a_patients_stream_explains_nothing(gw: Box, cloud: Cloud) -> None:
+    chain = link(first := gw.tick()).chain
+    cloud.take(first, gw.message(Batch(B, (Event(NOW_MS, "eviction", (chain, 2, 9, b"\x00" * 32)),))))
+    third = [gw.tick() for _ in range(2)][1]
+    assert cloud.receipts(cloud.take(third))["gw-1"].ranges == (covers(third),)
 
 
 def test_no_byte_of_a_bundle_can_be_changed(gw: Box, cloud: Cloud) -> None:
@@ -359,8 +380,8 @@ def test_another_streams_record_is_never_taken_for_a_repetition(gw: Box, cloud: 
 def test_the_quarantine_keeps_each_payload_once_and_the_newest_of_all(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.receiver.sqlite.QUARANTINE_BUNDLES", 3)
-    monkeypatch.setattr("gateway.receiver.sqlite.QUARANTINE_BYTES", 10)
+    monkeypatch.setattr("gateway.receiver.writing.QUARANTINE_BUNDLES", 3)
+    monkeypatch.setattr("gateway.receiver.writing.QUARANTINE_BYTES", 10)
     cloud.take(*(Message("gw-1", bytes([0, number])) for number in range(5)), Message("gw-1", b"\x00\x04"))
     assert cloud.rows("SELECT payload, times FROM quarantine ORDER BY id") == [
         (b"\x00\x02", 1),
