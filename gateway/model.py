@@ -168,6 +168,11 @@ class Batch:
     """16 bytes; never a name."""
     content: tuple[Record, ...] | tuple[Event, ...] | Gap
 
+    @property
+    def count(self) -> int:
+        """How many numbers of the stream it takes."""
+        return self.content.count if isinstance(self.content, Gap) else len(self.content)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSpan:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from gateway.envelope.seal import ChainWriter, self_stream
+from gateway.errors import OutboxFullError
 from gateway.health.metrics import METRICS
 from gateway.health.quality import Assessor
 from gateway.model import Batch, Cursor, Event, Extra, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
+
+_MOST_WAITING = 65_536
 
 
 def wall_clock_ms() -> int:
@@ -55,6 +58,7 @@ class Pipeline:
         self._clock = clock
         self._records: dict[bytes, list[Record]] = {}
         self._events: list[Event] = []
+        self._batches: tuple[Batch, ...] = ()
         self._cursors: dict[str, Cursor] = {}
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -62,10 +66,9 @@ class Pipeline:
 
     def submit(self, stream: bytes, readings: Iterable[Reading], cursor: Cursor | None = None) -> None:
         """Take readings of one stream; `cursor` becomes durable together with them."""
-        records = self._records.setdefault(stream, [])
         for reading in readings:
             record = self._assessor.assess(reading)
-            records.append(record)
+            self._records.setdefault(stream, []).append(record)
             metric = METRICS.get(record.metric)
             name = metric.name if metric else "unknown"
             self._metrics.captured.labels(metric=name, quality=record.quality.name.lower()).inc()
@@ -105,28 +108,44 @@ class Pipeline:
                 await self._hurry.wait()
 
     async def flush(self) -> None:
-        """Seal and make durable everything that has been taken."""
-        batches, cursors = self._take()
-        count = 0
-        while batches:
-            if not self._outbox.fits():
-                await self._outbox.roll()
-                self._writer.end_segment()
-            started = time.perf_counter()
-            bundle, batches = self._writer.seal(batches, now_ms=self._clock())
-            self._metrics.seal_seconds.observe(time.perf_counter() - started)
-            # Cursors stand with the last records they speak for, never before them.
-            self._outbox.append(bundle, () if batches else cursors)
-            self._metrics.bundles.inc()
-            count += sum(span.count for span in bundle.spans)
-        await self._outbox.sync()
-        self._metrics.sealed.inc(count)
+        """Seal and make durable everything that has been taken.
 
-    def _take(self) -> tuple[tuple[Batch, ...], tuple[Cursor, ...]]:
-        batches = [Batch(stream, tuple(records)) for stream, records in self._records.items() if records]
+        While the outbox is full, readings wait in memory, up to 65,536 of them; then `OutboxFullError` is raised.
+        """
+        self._take()
+        sealed = 0
+        while self._batches:
+            try:
+                if not self._outbox.fits():
+                    await self._outbox.roll()
+                    self._writer.end_segment()
+            except OutboxFullError:
+                if sum(batch.count for batch in self._batches) > _MOST_WAITING:
+                    raise
+                self._metrics.outbox_full.inc()
+                break
+            sealed += self._seal_next()
+        await self._outbox.sync()
+        self._metrics.sealed.inc(sealed)
+
+    def _seal_next(self) -> int:
+        """Append one bundle; how many records it holds."""
+        started = time.perf_counter()
+        bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock())
+        self._metrics.seal_seconds.observe(time.perf_counter() - started)
+        # Cursors stand with the last records they speak for, never before them.
+        cursors = () if self._batches else tuple(self._cursors.values())
+        self._outbox.append(bundle, cursors)
+        if cursors:
+            self._cursors = {}
+        self._metrics.bundles.inc()
+        return sum(span.count for span in bundle.spans)
+
+    def _take(self) -> None:
+        """Move what has arrived behind what still waits."""
+        batches = [Batch(stream, tuple(records)) for stream, records in self._records.items()]
         if self._events:
             batches.append(Batch(self._self_stream, tuple(self._events)))
-        cursors = tuple(self._cursors.values())
-        self._records, self._events, self._cursors = {}, [], {}
+        self._batches += tuple(batches)
+        self._records, self._events = {}, []
         self._arrived.clear()
-        return tuple(batches), cursors

@@ -10,24 +10,23 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from gateway import __version__
 from gateway.ble.inventory import Inventory
-from gateway.ble.links import Links
+from gateway.ble.links import Links, LinkState
 from gateway.ble.radio import Radio
 from gateway.config import GatewayConfig
 from gateway.control import api
 from gateway.envelope.keys import signer_for
 from gateway.envelope.seal import ChainWriter
+from gateway.errors import DeviceError
 from gateway.health.quality import Assessor
 from gateway.identity.files import load_certificate, load_private_key
 from gateway.identity.keyring import KeyRing
 from gateway.identity.tls import client_context
-from gateway.model import Cursor, Reading
 from gateway.observe import http
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
@@ -35,9 +34,6 @@ from gateway.pipeline import Pipeline, wall_clock_ms
 from gateway.uplink.uplink import Uplink
 
 _log = logging.getLogger(__name__)
-
-Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
-Source = Callable[["Gateway"], Coroutine[Any, Any, None]]
 
 _DRAIN_S = 3.0
 
@@ -100,6 +96,7 @@ class Gateway:
             online=lambda: self.uplink.online,
         )
         self.inventory = Inventory.load(state_dir / "devices.json")
+        self.links: Links | None = None
 
     async def run(self, radio: Callable[[], Coroutine[Any, Any, Radio | None]]) -> None:
         """Serve until SIGTERM or SIGINT, then make a last bundle, offer it to the broker, and return.
@@ -133,10 +130,62 @@ class Gateway:
                 sending.cancel()
                 watchdog.cancel()
 
+    async def _collect(self, radio: Radio | None) -> None:
+        """Serve the wearables, for ever. Raises an `ExceptionGroup` with a `LinkError` when the radio has gone."""
+        if radio is None:
+            _log.warning("there is no radio: ble.adapter is none")
+            return
+        self.links = Links(
+            radio,
+            self.inventory,
+            self.config.ble,
+            self.outbox.cursors,
+            sink=self.pipeline.submit,
+            on_event=self._device_event,
+            on_error=self._device_error,
+        )
+        await self.links.run()
+
+    def _device_event(self, code: str, address: str) -> None:
+        _log.info(code, extra={"device": address})
+        self.pipeline.event(code, address)
+
+    def _device_error(self, error: DeviceError) -> None:
+        _log.warning("%s", error, extra={"cause": error.cause})
+        self.metrics.device_errors.labels(cause=error.cause).inc()
+
+    def _take_key_list(self, data: bytes) -> None:
+        """Use a newer key list from now on: recipients with each stream's next epoch. Raises `ReceiptError`."""
+        if self.keys.offer(data, now_ms=wall_clock_ms()):
+            self.writer.recipients = self.keys.recipients
+            self.uplink.receivers = self.keys.receivers
+            self.pipeline.event("key-list", self.keys.current.serial)
+
+    async def _drain(self) -> None:
+        """Give the broker a moment to take what is left; what stays is sent after the next start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while self.uplink.online and self.outbox.stats().bundles:  # noqa: ASYNC110 - receipts come from outside
+                    await asyncio.sleep(0.05)
+
+    def _render_metrics(self) -> bytes:
+        """Prometheus' text, with the gauges brought up to date."""
+        stats = self.outbox.stats()
+        self.metrics.outbox_bytes.set(stats.bytes)
+        self.metrics.outbox_bundles.set(stats.bundles)
+        self.metrics.outbox_oldest_seconds.set(_age_s(stats.oldest_ms))
+        states = Counter(state.value for state in self._states().values())
+        for state in LinkState:
+            self.metrics.devices.labels(state=state.value).set(states[state.value])
+        return self.metrics.render()
+
+    def _states(self) -> Mapping[str, LinkState]:
+        return self.links.states if self.links else {}
+
     def status(self) -> api.Status:
         """The daemon at a glance, for the control API."""
         stats = self.outbox.stats()
-        now_ms = wall_clock_ms()
+        states = self._states()
         return api.Status(
             gateway=self.config.gateway.id,
             version=__version__,
@@ -145,14 +194,21 @@ class Gateway:
             chain=self.writer.chain.hex(),
             bundles_waiting=stats.bundles,
             bytes_waiting=stats.bytes,
-            oldest_waiting_s=(now_ms - stats.oldest_ms) / 1000 if stats.oldest_ms is not None else 0.0,
-            records_sealed=0,
-            bundles_acknowledged=0,
-            bundles_receipted=0,
-            bundles_parked=0,
+            oldest_waiting_s=_age_s(stats.oldest_ms),
+            records_sealed=self.metrics.value("sealed_records_total"),
+            bundles_acknowledged=self.metrics.value("uplink_acknowledged_bundles_total"),
+            bundles_receipted=self.metrics.value("uplink_receipted_bundles_total"),
+            bundles_parked=self.metrics.value("uplink_parked_bundles"),
             key_list_serial=self.keys.current.serial,
-            devices=(),
+            devices=tuple(
+                api.DeviceStatus(each.address, each.profile, states.get(each.address, LinkState.DOWN).value)
+                for each in self.inventory.devices
+            ),
         )
+
+
+def _age_s(time_ms: int | None) -> float:
+    return 0.0 if time_ms is None else max(0.0, (wall_clock_ms() - time_ms) / 1000)
 
 
 def _notify(state: str) -> None:

@@ -23,3 +23,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point."""
     sys.exit(common.run(parser()))
+
+
+if __name__ == "__main__":
+    main()

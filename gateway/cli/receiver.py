@@ -38,3 +38,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except* GatewayError as group:
         raise GatewayError("; ".join(str(error) for error in group.exceptions)) from group
     return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -161,12 +161,11 @@ class ChainWriter:
         epoch = self._epochs[batch.stream]
         content = batch.content
         first = self.next_sequence(batch.stream)
-        count = content.count if isinstance(content, Gap) else len(content)
         kind = layout.GAP if isinstance(content, Gap) else layout.BATCH
-        header = [kind, epoch.no, epoch.ratchet.step, first, count]
+        header = [kind, epoch.no, epoch.ratchet.step, first, batch.count]
         draft.parts.append(cose.encrypt0(header, epoch.ratchet.next(), plaintext, self._aad))
-        draft.spans.append(StreamSpan(batch.stream, first, count, *_times_ms(content)))
-        self._next_sequence[batch.stream] = first + count
+        draft.spans.append(StreamSpan(batch.stream, first, batch.count, *_times_ms(content)))
+        self._next_sequence[batch.stream] = first + batch.count
 
     def _sign(self, draft: _Draft) -> SealedBundle:
         no = self.head.no + 1 if self.head else 0

@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
 
+from gateway.config import OutboxSection
 from gateway.control.api import socket_path
 from gateway.errors import ConfigError, GatewayError
 from gateway.lab import screen, wearables
@@ -28,7 +28,7 @@ from gateway.lab.cloud import Cloud
 from gateway.lab.ledger import Ledger
 from gateway.lab.process import Child
 from gateway.lab.proxy import Proxy
-from gateway.lab.site import GATEWAY, Site, build, free_port
+from gateway.lab.site import Site, build, free_port
 from gateway.lab.verdict import Kill, Verdict, judge
 from gateway.observe import http
 from gateway.outbox.outbox import list_bundles
@@ -144,7 +144,7 @@ class Demo:
     async def _kill_gateway(self) -> None:
         fsync_p99_ms = await self._fsync_p99_ms()
         await self._children["gateway"].kill()
-        self._kills.append(Kill(time.time_ns() // 1_000_000, wearables.TICK_MS + fsync_p99_ms))
+        self._kills.append(Kill(time.time_ns() // 1_000_000, OutboxSection().offline_tick_ms + fsync_p99_ms))
         self._list_disk()
         await self._start_gateway()
 
@@ -221,3 +221,38 @@ class Demo:
                 for span in spans:
                     waiting[span.stream.hex()] = waiting.get(span.stream.hex(), 0) + span.count
         return waiting
+
+
+def main() -> None:
+    """Command line of `make demo`."""
+    parser = argparse.ArgumentParser(prog="python -m gateway.lab.demo", description="The whole path on one machine.")
+    parser.add_argument("--duration", type=float, default=30, metavar="SECONDS", help="0: until Ctrl-C")
+    parser.add_argument("--seed", type=int, default=1, help="of the wearables' physiology")
+    parser.add_argument("--json", action="store_true", help="the verdict as JSON, on the last line")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="save a picture of the screen")
+    arguments = parser.parse_args()
+    console = Console(width=100 if arguments.svg else None, record=arguments.svg is not None)
+    try:
+        verdict = asyncio.run(_run(arguments, console))
+    except* GatewayError as group:
+        sys.exit("\n".join(str(error) for error in group.exceptions))
+    if arguments.svg:
+        console.save_svg(str(arguments.svg), title="make demo")
+    if arguments.json:
+        sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+    sys.exit(0 if verdict.passed else 1)
+
+
+async def _run(arguments: argparse.Namespace, console: Console) -> Verdict:
+    if 0 < arguments.duration < _SHORTEST_S:
+        raise ConfigError(f"DURATION: {arguments.duration:g} s is too short for an outage; give {_SHORTEST_S} or more")
+    shutil.rmtree(_ROOT, ignore_errors=True)
+    site = Site(_ROOT, broker_port=free_port(), uplink_port=free_port())
+    demo = Demo(site, console, seed=arguments.seed)
+    verdict = await demo.run(arguments.duration)
+    console.print(screen.tell(verdict))
+    return verdict
+
+
+if __name__ == "__main__":
+    main()

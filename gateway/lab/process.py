@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,32 +22,33 @@ class Child:
         self._log = log
 
     @classmethod
-    async def start(
-        cls, name: str, *arguments: str, logs: Path, ready: bool = True, env: Mapping[str, str] | None = None
-    ) -> Self:
-        """Start `python -m ...` and, if it says so, wait until it is ready.
+    async def run(cls, name: str, *command: str, logs: Path) -> Self:
+        """Start any command; its output goes to its log."""
+        log = logs / f"{name}.log"
+        with log.open("ab") as file:
+            process = await asyncio.create_subprocess_exec(*command, stdout=file, stderr=file)
+        return cls(name, process, log)
+
+    @classmethod
+    async def start(cls, name: str, *arguments: str, logs: Path, ready: bool = True) -> Self:
+        """Start `python -m ...` and, with `ready`, wait until it says so: {"event": "ready"} on its standard output.
 
         Raises `GatewayError` with the end of its log if it ends or stays silent instead.
         """
+        command = (sys.executable, "-m", *arguments)
+        if not ready:
+            return await cls.run(name, *command, logs=logs)
         log = logs / f"{name}.log"
         with log.open("ab") as file:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                *arguments,
-                stdout=PIPE if ready else file,
-                stderr=file,
-                env={**os.environ, **(env or {})},
-            )
+            process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=file)
         child = cls(name, process, log)
-        if ready:
-            try:
-                async with asyncio.timeout(_READY_S):
-                    while (await child._event()).get("event") != "ready":
-                        pass
-            except TimeoutError:
-                await child.kill()
-                raise GatewayError(f"{name} did not become ready: {child.last_words()}") from None
+        try:
+            async with asyncio.timeout(_READY_S):
+                while (await child._event()).get("event") != "ready":
+                    pass
+        except TimeoutError:
+            await child.kill()
+            raise GatewayError(f"{name} did not become ready: {child.last_words()}") from None
         return child
 
     async def _event(self) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class _Metrics:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
+    def value(self, name: str) -> int:
+        """The present value of an unlabelled sample, such as "uplink_parked_bundles"."""
+        return int(self.registry.get_sample_value(f"{self._prefix}_{name}") or 0)
+
     def _info(self, name: str, text: str) -> Info:
         return Info(f"{self._prefix}_{name}", text, registry=self.registry)
 
@@ -57,6 +61,7 @@ class GatewayMetrics(_Metrics):
         self.bundles = self._counter("sealed_bundles", "Bundles sealed and signed")
         self.seal_seconds = self._histogram("seal_seconds", "Time to seal and sign one bundle")
         self.fsync_seconds = self._histogram("outbox_fsync_seconds", "Time of one fdatasync of the outbox")
+        self.outbox_full = self._counter("outbox_full", "Ticks that found no room in the outbox")
         self.outbox_bytes = self._gauge("outbox_bytes", "Bytes of bundles that no receipt covers yet")
         self.outbox_bundles = self._gauge("outbox_bundles", "Bundles that no receipt covers yet")
         self.outbox_oldest_seconds = self._gauge("outbox_oldest_age_seconds", "Age of the oldest such bundle")

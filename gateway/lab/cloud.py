@@ -1,0 +1,90 @@
+"""What the receiver's store holds, read from its database by somebody who trusts neither side's counters."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from gateway.health.metrics import METRICS
+from gateway.lab.verdict import Row
+from gateway.receiver.schema import TABLES
+from gateway.receiver.sqlite import DATABASE
+
+_LATEST = """
+SELECT device, metric, mantissa, exponent, max(time_ms), count(*) FROM reading_rows
+GROUP BY device, metric ORDER BY device, metric
+"""
+_ROWS = "SELECT device, metric, mantissa, exponent, time_ms, session, sequence, backfilled FROM reading_rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest value of one metric of one wearable, and how many there are."""
+
+    device: str
+    metric: str
+    value: str
+    time_ms: int
+    count: int
+
+
+class Cloud:
+    """A read-only view of a receiver's SQLite store; empty until the receiver has made it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / DATABASE
+
+    def latest(self) -> list[Latest]:
+        """One line per wearable and metric."""
+        with self._cursor() as cursor:
+            return [
+                Latest(device, METRICS[metric].name, _text(metric, mantissa, exponent), time_ms, count)
+                for device, metric, mantissa, exponent, time_ms, count in cursor.execute(_LATEST)
+            ]
+
+    def rows(self) -> list[Row]:
+        """Every reading."""
+        with self._cursor() as cursor:
+            return [
+                Row(device, metric, _value(mantissa, exponent), time_ms, session, sequence, bool(backfilled))
+                for device, metric, mantissa, exponent, time_ms, session, sequence, backfilled in cursor.execute(_ROWS)
+            ]
+
+    def bundles(self) -> set[tuple[bytes, int]]:
+        """Every bundle committed, as (chain, number)."""
+        with self._cursor() as cursor:
+            return set(cursor.execute("SELECT chain, no FROM bundles JOIN chains ON chains.id = chain_id"))
+
+    def explained(self) -> int:
+        """Numbers that a signed gap record stands for."""
+        return self._number("SELECT coalesce(sum(count), 0) FROM gap_rows")
+
+    def quarantined(self) -> int:
+        """Messages that the receiver would not believe, and forks that it saw."""
+        return self._number("SELECT (SELECT count(*) FROM quarantine) + (SELECT count(*) FROM forks)")
+
+    def _number(self, query: str) -> int:
+        with self._cursor() as cursor:
+            row = cursor.execute(query).fetchone()
+            return int(row[0]) if row else 0
+
+    @contextmanager
+    def _cursor(self) -> Iterator[sqlite3.Cursor]:
+        if not self._path.exists():
+            with closing(sqlite3.connect(":memory:")) as empty:
+                empty.executescript(TABLES)
+                yield empty.cursor()
+            return
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as database:
+            yield database.cursor()
+
+
+def _value(mantissa: int | None, exponent: int) -> Decimal | None:
+    return None if mantissa is None else Decimal(mantissa).scaleb(exponent)
+
+
+def _text(metric: int, mantissa: int | None, exponent: int) -> str:
+    value = _value(mantissa, exponent)
+    return "no value" if value is None else f"{value:f} {METRICS[metric].unit}"
