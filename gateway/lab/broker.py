@@ -155,7 +155,7 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
 
 def _common_name(tls: ssl.SSLObject) -> str | None:
     """Who the client is by its certificate, if that is a usable id."""
-    subject = (tls.getpeercert() or {}).get("subject", ())
+    subject: Any = (tls.getpeercert() or {}).get("subject", ())
     names = [value for part in subject for key, value in part if key == "commonName"]
     return names[0] if len(names) == 1 and _COMMON_NAME.fullmatch(names[0]) else None
 

@@ -7,6 +7,7 @@ reason codes (a denied publish is acknowledged), no limits and no session expiry
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import socket
@@ -36,7 +37,6 @@ from gateway.errors import (
 
 FAILURE = 0x80
 """MQTT 5, 2.4: reason codes from here on say that something failed."""
-
 _UNSUPPORTED_PROTOCOL_VERSION = 0x84
 _MAXIMUM_PACKET_BYTES = 262_144
 _QOS = 1
@@ -68,8 +68,8 @@ class Message:
     topic: str
     payload: bytes
     ack: Callable[[], None]
-    """Tell the broker that it is processed, in order of arrival (MQTT-4.6.0-2); what is not acknowledged, the broker
-    sends again to the next connection of this session. Does nothing once the connection has ended."""
+    """Tell the broker that it is processed, in order of arrival (MQTT-4.6.0-2); else the session's next connection
+    gets it again. Does nothing once the connection has ended."""
 
 
 class Connection:
@@ -154,9 +154,10 @@ class Connection:
 
         Raises `ConnectionRefusedByBrokerError` that names the first filter refused, `ConnectionLostError`.
         """
-        wanted = [(topic, _QOS) for topic in topics]
         try:
-            granted: Sequence[int | ReasonCode] = await self._client.subscribe(wanted, timeout=self._timeout_s)
+            granted: Sequence[int | ReasonCode] = await self._client.subscribe(
+                [(topic, _QOS) for topic in topics], timeout=self._timeout_s
+            )
         except aiomqtt.MqttError as error:
             raise ConnectionLostError(f"{self.endpoint}: no answer to a subscription: {error}") from error
         for topic, code in zip(topics, granted, strict=True):
@@ -168,41 +169,36 @@ class Connection:
 
         Raises `ConnectionLostError` once the connection has ended and everything was taken.
         """
-        inbox = self._client.inbox
-        if inbox.empty() and self._client.lost.done():
-            raise ConnectionLostError(self._client.lost.result())
+        inbox, lost = self._client.inbox, self._client.lost
         messages: list[Message] = []
-        while len(messages) < limit and (not messages or not inbox.empty()):
-            message = await inbox.get()
+        while not messages or (len(messages) < limit and not inbox.empty()):
+            message = None if inbox.empty() and lost.done() else await inbox.get()
             if message is None:
                 break
             messages.append(message)
         if not messages:
-            raise ConnectionLostError(self._client.lost.result())
+            raise ConnectionLostError(lost.result())
         return messages
 
     async def messages(self) -> AsyncIterator[Message]:
         """Every message, one by one; ends as `receive` does."""
         while True:
-            for message in await self.receive(1):
-                yield message
+            yield (await self.receive(1))[0]
 
     async def _connect(self, dialect: dict[str, Any]) -> "_Client":
         client = _Client(self.endpoint, self._timeout_s, dialect)
-        entered = False
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await client.__aenter__()
-            entered = True
+            with contextlib.ExitStack() as undo:
+                undo.callback(client.abandon)
+                async with asyncio.timeout(self._timeout_s):
+                    await client.__aenter__()
+                undo.pop_all()
         except TimeoutError:
             raise BrokerUnreachableError(f"{self.endpoint}: no answer within {self._timeout_s:g} s") from None
         except aiomqtt.MqttError as error:
             if client.refusal == _UNSUPPORTED_PROTOCOL_VERSION and dialect is self._dialects[0]:
                 raise _UnsupportedVersionError from error
             raise self._explain(client.trouble.error, error) from error
-        finally:
-            if not entered:
-                client.abandon()
         return client
 
     def _explain(self, cause: OSError | None, error: aiomqtt.MqttError) -> UplinkError:
@@ -213,7 +209,7 @@ class Connection:
             return TlsRefusedError(f"{self.endpoint}: TLS refused: {cause.strerror or cause}")
         if cause is not None:
             return BrokerUnreachableError(f"{self.endpoint}: cannot be reached: {cause.strerror or cause}")
-        return ConnectionRefusedByBrokerError(f"{self.endpoint}: refused: {error}")
+        return ConnectionRefusedByBrokerError(f"{self.endpoint}: {error}")
 
 
 class _UnsupportedVersionError(Exception):
@@ -288,13 +284,17 @@ class _Client(aiomqtt.Client):
 
     def close(self, reason: str) -> None:
         """Close the socket, whatever its state; paho's public ways out wait for the peer."""
-        self._client._sock_close()  # noqa: SLF001 - see above
+        self._client._sock_close()  # noqa: SLF001
         self._end(reason)
 
     def abandon(self) -> None:
         """Close what is open, and what the connecting thread may still open."""
         self._abandoned = True
         self.close("abandoned")
+
+    def _on_connect_returned(self) -> None:
+        if self._abandoned:
+            self.close("abandoned")
 
     def _client_connect(self) -> None:
         try:
@@ -307,10 +307,6 @@ class _Client(aiomqtt.Client):
             raise self.trouble.error from error
         finally:
             self._loop.call_soon_threadsafe(self._on_connect_returned)
-
-    def _on_connect_returned(self) -> None:
-        if self._abandoned:
-            self.close("abandoned")
 
     def _on_connect(
         self,
@@ -328,8 +324,8 @@ class _Client(aiomqtt.Client):
                 getattr(properties, "ReceiveMaximum", self.limits.receive_maximum),
                 getattr(properties, "MaximumPacketSize", self.limits.maximum_packet_size),
             )
-            # More than the broker takes waits its turn; the public setter refuses once the socket is open.
-            client._max_inflight_messages = self.limits.receive_maximum  # noqa: SLF001 - see above
+            # What exceeds the broker's limit waits in paho, whose public setter refuses once the socket is open.
+            client._max_inflight_messages = self.limits.receive_maximum  # noqa: SLF001
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
@@ -369,7 +365,7 @@ class _Client(aiomqtt.Client):
         self._end(f"connection lost: {self.trouble.error or reason_code}")
 
     def _on_disconnected(self, disconnected: asyncio.Future[None]) -> None:
-        """Take note of what broke inside a callback, such as a packet that paho cannot read."""
+        """Note what broke inside a callback, such as a packet that paho cannot read."""
         error = None if disconnected.cancelled() else disconnected.exception()
         if error is not None:
             self.close(f"connection lost: {error}")
@@ -384,13 +380,7 @@ class _Client(aiomqtt.Client):
 
         def watch() -> None:
             if sock.fileno() >= 0:
-                self._loop.add_writer(sock.fileno(), write)
-
-        def write() -> None:
-            try:
-                client.loop_write()
-            except (OSError, ValueError) as error:
-                self.close(f"connection lost: {error}")
+                self._loop.add_writer(sock.fileno(), client.loop_write)
 
         self._loop.call_soon_threadsafe(watch)
 
@@ -401,11 +391,10 @@ class _Client(aiomqtt.Client):
         self.lost.set_result(reason)
         self.inbox.put_nowait(None)
         if not self._connected.done():
-            self._connected.set_exception(aiomqtt.MqttError("closed before it answered"))
+            self._connected.set_exception(aiomqtt.MqttError("refused: closed before it answered"))
             self._connected.exception()
         everything: list[asyncio.Future[Any]] = [*self._pubacks.values(), *self._pending_subscribes.values()]
         for waiting in everything:
             if not waiting.done():
                 waiting.set_exception(ConnectionLostError(reason))
-                waiting.exception()
-        self._pubacks.clear()
+                waiting.exception()  # nobody is obliged to look
