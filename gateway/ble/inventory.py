@@ -86,14 +86,23 @@ class Inventory:
             _Entry(address=d.address, profile=d.profile, stream=d.stream.hex(), paired=d.paired) for d in self.devices
         )
         text = json.dumps({"schema": 1, "devices": [entry.model_dump() for entry in entries]}, indent=2)
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_durably(self._path, text)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a small file that only its owner may read; after a power cut it is the old one or the new one, whole.
+
+    Raises `OSError`.
+    """
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

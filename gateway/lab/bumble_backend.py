@@ -151,11 +151,12 @@ class BumbleClient(BaseBleakClient):
     async def _translated(self, awaitable: Awaitable[T]) -> T:
         """Wait, with bumble's errors as bleak's.
 
-        Bumble cancels whatever waits on a link or radio that ends, which would silently end the waiting task.
+        Bumble cancels whatever waits on a link or radio that ends, which would silently end the waiting task; and
+        `asyncio.wait_for`, which it uses, loses a cancellation that comes together with the answer (Python 3.11).
         """
         waiting = asyncio.current_task()
         try:
-            return await awaitable
+            answer = await awaitable
         except ATT_Error as error:
             raise BleakGATTProtocolError(error.error_code) from error
         except core.TimeoutError as error:
@@ -166,6 +167,9 @@ class BumbleClient(BaseBleakClient):
             if waiting and waiting.cancelling():
                 raise
             raise BleakError(f"{self.address}: the link ended") from None
+        if waiting and waiting.cancelling():
+            raise asyncio.CancelledError
+        return answer
 
     @override
     async def read_gatt_char(

@@ -6,7 +6,6 @@ file, written through to the disk before a pairing counts.
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from bumble.pairing import PairingConfig, PairingDelegate
 from bumble.transport import open_transport
 from bumble.transport.common import Transport
 
+from gateway.ble.inventory import write_durably
 from gateway.errors import BondError, ConfigError, LinkError
 from gateway.lab.bumble_backend import BumbleClient
 
@@ -78,19 +78,8 @@ class BondStore(KeyStore):
             self._save()
 
     def _save(self) -> None:
-        """Written in one go on the loop: it happens once per pairing, and the pairing must wait for it."""
-        temporary = self._path.with_suffix(".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(self._bonds, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        """Written on the loop: it happens once per pairing, and the pairing must wait for it."""
+        write_durably(self._path, json.dumps(self._bonds, indent=2))
 
 
 def _load_bonds(path: Path) -> dict[str, dict[str, Any]]:

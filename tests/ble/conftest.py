@@ -4,25 +4,28 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links
 from gateway.config import BleSection
-from gateway.errors import DeviceError
 from gateway.lab.air import Air
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
 from gateway.lab.peripheral import LedgerWriter
 from gateway.lab.radio import VirtualRadio, open_radio
 from gateway.model import Cursor, Extra, Reading
 
+if TYPE_CHECKING:
+    from gateway.errors import DeviceError
+
 STREAMS = {CGM_ADDRESS: b"c" * 16, PLX_ADDRESS: b"p" * 16, GLS_ADDRESS: b"g" * 16}
 
 
 async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - looks at many parties, most of which know no event
             await asyncio.sleep(0.005)
 
 
