@@ -28,6 +28,7 @@ _GROUP = 128
 _QUEUE = 8192
 _RESYNC_S = 60.0
 """How often to ask for stored records again while connected: some meters never send one unasked."""
+_REFUSED_S = 2.0
 
 
 def uuid(characteristic: int) -> str:
@@ -201,8 +202,16 @@ class Collector:
             await self._begin()
 
     async def _write(self, command: bytes | None) -> None:
-        if command is not None:
+        """Write to the control point. A device that refuses is asked again a little later; live values go on."""
+        if command is None:
+            return
+        try:
             await self._client.write_gatt_char(uuid(RACP), command, response=True)
+        except BleakGATTProtocolError as error:
+            self._transfer = None
+            self._hand_on(None)
+            self._next_transfer = self._clock() + _REFUSED_S
+            self._on_error(ProcedureError(f"{self._device.address}: its control point refuses: {error}"))
 
 
 def _from_store(reading: Reading) -> Reading:

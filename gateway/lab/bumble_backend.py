@@ -126,7 +126,7 @@ class BumbleClient(BaseBleakClient):
     async def disconnect(self) -> None:
         if self._peer:
             with suppress(BleakError):  # it has ended meanwhile
-                await self._while_connected(self._peer.connection.disconnect())
+                await self._translated(self._peer.connection.disconnect())
 
     @override
     async def pair(self, *_args: object, **_kwargs: object) -> None:

@@ -43,6 +43,7 @@ class RecordStore:
         self._characteristic = characteristic
         self._records: list[tuple[int, bytes]] = []
         self._procedure: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self.control_point = peripheral.control_point(UUID, self._on_write)
         self.answer: Callable[[bytes], tuple[Records, bytes | None]] = self.serve
 
@@ -93,17 +94,20 @@ class RecordStore:
         subscribed = self._peripheral.subscribers
         if connection not in subscribed(self.control_point) or connection not in subscribed(self._characteristic):
             raise ATT_Error(_CCCD_IMPROPERLY_CONFIGURED)
-        if self._procedure and not self._procedure.done():
+        if self._procedure:
             if request[:1] != bytes([_ABORT]):
                 raise ATT_Error(_PROCEDURE_IN_PROGRESS)
             self._procedure.cancel()
-        self._procedure = asyncio.create_task(self._run(connection, request))
+        self._procedure = task = asyncio.create_task(self._run(connection, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, connection: Connection, request: bytes) -> None:
         records, response = self.answer(request)
         for record in records:
             await self._peripheral.notify_one(connection, self._characteristic, record)
             await asyncio.sleep(0)
+        self._procedure = None  # the next request may cross this one's confirmation
         if response is not None:
             await self._peripheral.indicate(connection, self.control_point, response)
 
