@@ -94,6 +94,7 @@ class Pipeline:
             else:
                 await self._rest_of_tick()
             await self.flush()
+        await self.flush()
 
     def close(self) -> None:
         """Let `run` make a last bundle, which says that the shutdown was orderly, and return."""

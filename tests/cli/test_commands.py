@@ -1,0 +1,73 @@
+"""The commands as a person runs them: exit status, one-line errors with the way out, JSON beside prose."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, program: str = "gateway", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"gateway.cli.{program}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=60)
+
+
+def test_config_check_accepts_what_is_shipped() -> None:
+    for name in ("gateway", "receiver"):
+        done = run("config", "check", str(ROOT / "config" / f"{name}.toml"))
+        assert (done.returncode, done.stdout.strip()) == (0, f"{ROOT}/config/{name}.toml: right")
+
+
+def test_config_check_names_file_and_key_and_exits_with_2(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text((ROOT / "config" / "gateway.toml").read_text() + "\n[colour]\n")
+    done = run("config", "check", str(path))
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"iomt-gateway: {path}: colour: Extra inputs are not permitted"
+    answer = json.loads(run("config", "check", "--json", str(path)).stdout)
+    assert answer == {"ok": False, "errors": [f"{path}: colour: Extra inputs are not permitted"]}
+
+
+def test_status_without_a_running_gateway_tells_what_to_look_at(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text((ROOT / "config" / "gateway.toml").read_text().replace("/var/lib/iomt-gateway", "state"))
+    done = run("status", "--config", str(path))
+    assert done.returncode == 2
+    assert "no gateway answers; is it running?" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["gateway", "receiver"])
+def test_run_with_missing_keys_does_not_start_and_names_the_file(program: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{program}.toml"
+    text = (ROOT / "config" / f"{program}.toml").read_text()
+    path.write_text(text.replace("/var/lib/iomt-gateway", "state").replace("/var/lib/iomt-receiver", "state"))
+    done = run("run", "--config", str(path), program=program)
+    assert done.returncode == 1
+    assert f"{tmp_path}/" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_certs_dev_keeps_what_exists(tmp_path: Path) -> None:
+    first = run("certs", "dev", "--out", str(tmp_path / "pki"), "--gateway", "gw-7")
+    assert first.returncode == 0, first.stderr
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "pki").rglob("*")) if path.is_file()}
+    assert run("certs", "dev", "--out", str(tmp_path / "pki"), "--gateway", "gw-7").returncode == 0
+    after = {path: path.read_bytes() for path in sorted((tmp_path / "pki").rglob("*")) if path.is_file()}
+    assert before == after
+    assert (tmp_path / "pki" / "gateways" / "gw-7" / "sign.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_vectors_check() -> None:
+    done = run("vectors", "--check", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": right") == 2
+
+
+@pytest.mark.parametrize("program", ["gateway", "receiver"])
+def test_help_and_version(program: str) -> None:
+    assert "usage: iomt-" in run("--help", program=program).stdout
+    assert run("--version", program=program).stdout.startswith("iomt-")

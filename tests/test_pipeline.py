@@ -1,0 +1,163 @@
+"""The hallway: what is submitted is durable after a flush, once, in order, with its cursor."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.envelope.keys import HPKE_X25519, Ed25519Signer, RecipientKey
+from gateway.envelope.open import parse
+from gateway.envelope.records import Columns
+from gateway.envelope.seal import ChainWriter, self_stream
+from gateway.errors import OutboxFullError
+from gateway.health.metrics import GLUCOSE
+from gateway.health.quality import Assessor
+from gateway.model import Cursor, Event, Extra, Reading
+from gateway.observe.metrics import GatewayMetrics
+from gateway.outbox.outbox import Outbox
+from gateway.pipeline import Pipeline
+
+GATEWAY, STREAM, OTHER = "gw-1", b"a" * 16, b"b" * 16
+NOW_MS = 1_790_000_000_000
+KEY = RecipientKey(HPKE_X25519, b"k" * 32)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    outbox = Outbox.open(tmp_path / "outbox", segment_bytes=1 << 20, capacity_bytes=2 << 20)
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def metrics() -> GatewayMetrics:
+    return GatewayMetrics()
+
+
+@pytest.fixture
+def pipeline(outbox: Outbox, metrics: GatewayMetrics) -> Pipeline:
+    writer = ChainWriter(
+        gateway=GATEWAY,
+        chain=os.urandom(16),
+        signer=Ed25519Signer(Ed25519PrivateKey.generate()),
+        recipients=[KEY.recipient],
+        predecessor=None,
+        random=os.urandom,
+    )
+    return Pipeline(
+        gateway=GATEWAY,
+        writer=writer,
+        outbox=outbox,
+        assessor=Assessor(),
+        metrics=metrics,
+        tick_ms=20,
+        offline_tick_ms=20,
+        heartbeat_s=0.05,
+        online=lambda: True,
+        clock=lambda: NOW_MS,
+    )
+
+
+def reading(number: int) -> Reading:
+    return Reading("F0:00:00:00:00:01", GLUCOSE, 100 + number % 30, 0, NOW_MS, extras=((Extra.SEQUENCE, number),))
+
+
+def contents(outbox: Outbox) -> dict[bytes, list[object]]:
+    """What the durable bundles say, opened with the recipient's key: sequence numbers, or event codes."""
+    found: dict[bytes, list[object]] = {}
+    epochs = {}
+    for stored in outbox.unreceipted(after=-1, limit=10_000):
+        bundle = parse(outbox.load(stored))
+        epochs |= {part.epoch: part.open(bundle, {KEY.kid: KEY}) for part in bundle.epochs}
+        for part in bundle.parts:
+            opened = part.open(bundle, epochs[part.epoch])
+            if isinstance(opened.content, Columns):
+                entries: list[object] = [dict(record.extras)[Extra.SEQUENCE] for record in opened.content.records()]
+            else:
+                assert isinstance(opened.content, tuple)
+                entries = [event.code for event in opened.content if isinstance(event, Event)]
+            found.setdefault(opened.stream, []).extend(entries)
+    return found
+
+
+async def test_a_flush_makes_everything_durable_in_one_bundle(pipeline: Pipeline, outbox: Outbox) -> None:
+    pipeline.submit(STREAM, [reading(1), reading(2)])
+    pipeline.submit(OTHER, [reading(7)])
+    pipeline.submit(STREAM, [reading(3)])
+    pipeline.event("start")
+    await pipeline.flush()
+    assert outbox.stats().bundles == 1
+    assert contents(outbox) == {STREAM: [1, 2, 3], OTHER: [7], self_stream(GATEWAY): ["start"]}
+
+
+async def test_nothing_is_durable_before_the_flush(pipeline: Pipeline, outbox: Outbox) -> None:
+    pipeline.submit(STREAM, [reading(1)])
+    assert outbox.stats().bundles == 0
+
+
+async def test_a_cursor_becomes_durable_with_the_last_of_its_records(
+    pipeline: Pipeline, outbox: Outbox, tmp_path: Path
+) -> None:
+    cursor = Cursor("F0:00:00:00:00:01", "one", 9_999)
+    pipeline.submit(STREAM, [reading(number) for number in range(10_000)], cursor)
+    assert not outbox.cursors
+    await pipeline.flush()
+    assert outbox.stats().bundles > 1
+    assert outbox.cursors == {cursor.device: cursor}
+    assert contents(outbox)[STREAM] == list(range(10_000))
+
+
+async def test_a_tick_gathers_what_arrives_within_it(pipeline: Pipeline, outbox: Outbox) -> None:
+    task = asyncio.create_task(pipeline.run())
+    for number in range(4):
+        pipeline.submit(STREAM, [reading(number)])
+        await asyncio.sleep(0.001)
+    await outbox.wait(-1)
+    assert contents(outbox) == {STREAM: [0, 1, 2, 3]}
+    pipeline.close()
+    await task
+
+
+async def test_without_readings_a_heartbeat_is_sealed(pipeline: Pipeline, outbox: Outbox) -> None:
+    task = asyncio.create_task(pipeline.run())
+    await outbox.wait(-1)
+    pipeline.close()
+    await task
+    assert contents(outbox)[self_stream(GATEWAY)] == ["heartbeat", "shutdown"]
+
+
+async def test_an_orderly_shutdown_keeps_what_had_arrived_and_says_so_last(pipeline: Pipeline, outbox: Outbox) -> None:
+    task = asyncio.create_task(pipeline.run())
+    await asyncio.sleep(0)
+    pipeline.submit(STREAM, [reading(1)])
+    pipeline.close()
+    await task
+    assert contents(outbox) == {STREAM: [1], self_stream(GATEWAY): ["shutdown"]}
+
+
+async def test_while_the_outbox_is_full_readings_wait_within_a_bound_and_none_is_lost_or_sealed_twice(
+    pipeline: Pipeline, outbox: Outbox, metrics: GatewayMetrics
+) -> None:
+    submitted = 0
+    with pytest.raises(OutboxFullError):
+        while submitted < 1_000_000:
+            pipeline.submit(STREAM, [reading(submitted + place) for place in range(20_000)])
+            submitted += 20_000
+            await pipeline.flush()
+    durable = contents(outbox)[STREAM]
+    assert durable == list(range(len(durable)))
+    assert metrics.value("outbox_full_total") > 1
+    assert 65_536 < submitted - len(durable) <= 65_536 + 20_000
+
+
+async def test_readings_are_counted_by_metric_and_quality(pipeline: Pipeline, metrics: GatewayMetrics) -> None:
+    backfilled = Reading("F0:00:00:00:00:01", GLUCOSE, 101, 0, NOW_MS, extras=((Extra.BACKFILLED, 1),))
+    pipeline.submit(STREAM, [reading(1), backfilled])
+    await pipeline.flush()
+    page = metrics.render().decode()
+    assert 'iomt_gateway_captured_readings_total{metric="glucose_interstitial",quality="good"} 2.0' in page
+    assert "iomt_gateway_backfilled_readings_total 1.0" in page
+    assert "iomt_gateway_sealed_records_total 2.0" in page

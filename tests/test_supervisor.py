@@ -1,0 +1,124 @@
+"""The daemon: nothing half-configured starts; it ends in order; systemd hears of it; the control API tells."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.config import GatewayConfig, load
+from gateway.control.api import socket_path
+from gateway.errors import GatewayError, IdentityError, OutboxLockedError
+from gateway.lab.site import GATEWAY, Site, build, free_port
+from gateway.model import Link
+from gateway.observe.http import fetch
+from gateway.outbox.outbox import list_bundles
+from gateway.supervisor import Gateway
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.chdir(tmp_path)
+    port = free_port()
+    site = Site(Path(), broker_port=port, uplink_port=port)
+    build(site, devices={"F0:00:00:00:00:01": "cgm"})
+    return site
+
+
+@pytest.fixture
+def notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield listener
+
+
+async def no_radio() -> None:
+    return None
+
+
+def gateway(site: Site) -> Gateway:
+    return Gateway(load(site.gateway_config, GatewayConfig))
+
+
+async def started(site: Site) -> tuple[Gateway, asyncio.Task[None]]:
+    daemon = gateway(site)
+    task = asyncio.create_task(daemon.run(no_radio))
+    async with asyncio.timeout(10):
+        await daemon.outbox.wait(-1)
+    return daemon, task
+
+
+def bundles(site: Site) -> list[Link]:
+    return [link for link, _ in list_bundles(site.outbox)]
+
+
+async def test_sigterm_ends_it_in_order_and_systemd_hears_of_both(site: Site, notified: socket.socket) -> None:
+    daemon, task = await started(site)
+    assert notified.recv(100) == b"READY=1"
+    before = daemon.outbox.newest
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        await task
+    assert notified.recv(100) == b"STOPPING=1"
+    assert len(bundles(site)) == before + 2
+
+
+async def test_the_watchdog_is_fed(site: Site, notified: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    _, task = await started(site)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+    said = {notified.recv(100) for _ in range(3)}
+    assert b"WATCHDOG=1" in said
+
+
+async def test_the_control_api_tells_the_state(site: Site) -> None:
+    daemon, task = await started(site)
+    status = json.loads(await fetch("/v1/status", socket=socket_path(site.gateway_state)))
+    assert status["gateway"] == GATEWAY
+    assert status["online"] is False
+    assert status["bundles_waiting"] == 1
+    assert status["records_sealed"] == 1
+    assert status["chain"] == daemon.writer.chain.hex()
+    assert status["devices"] == [{"address": "F0:00:00:00:00:01", "profile": "cgm", "state": "link-down"}]
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+
+
+async def test_fifty_starts_open_fifty_chains_each_naming_the_one_before(site: Site) -> None:
+    for _ in range(50):
+        daemon = gateway(site)
+        daemon.pipeline.event("start")
+        await daemon.pipeline.flush()
+        daemon.outbox.close()
+    links = bundles(site)
+    assert len({link.chain for link in links}) == 50
+    assert [link.no for link in links] == [0] * 50
+
+
+async def test_two_daemons_cannot_share_a_state_directory(site: Site) -> None:
+    daemon = gateway(site)
+    with pytest.raises(OutboxLockedError):
+        gateway(site)
+    daemon.outbox.close()
+
+
+@pytest.mark.parametrize("name", ["sign.key", "tls.key"])
+async def test_a_key_that_others_can_read_is_refused_with_the_command_that_mends_it(site: Site, name: str) -> None:
+    key = site.pki / "gateways" / GATEWAY / name
+    key.chmod(0o644)
+    with pytest.raises(IdentityError, match=f"chmod 600 .*{name}"):
+        gateway(site)
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "fleet-root.pub", "keys.cbor"])
+async def test_a_file_of_another_kind_is_refused_by_name(site: Site, name: str) -> None:
+    (site.pki / name).write_bytes(b"something else")
+    with pytest.raises(GatewayError, match=name):
+        gateway(site)
+    assert not (site.outbox / "lock").exists()
