@@ -16,7 +16,7 @@ from bleak.exc import BleakGATTProtocolError
 
 from gateway.ble.inventory import Device
 from gateway.ble.profiles import RACP, Profile
-from gateway.ble.progress import Item, Progress
+from gateway.ble.progress import Item, Numbering, Progress
 from gateway.ble.racp import Transfer
 from gateway.errors import DecodeError, DeviceError, LinkError, ProcedureError
 from gateway.model import Cursor, Extra, Frame, Reading, Reason
@@ -178,7 +178,7 @@ class Collector:
         """Learn what the device is and how its clock stands; start to fetch what it has stored since the cursor."""
         self._next_transfer = self._clock() + _RESYNC_S
         await self._profile.prepare(self._read)
-        if self._profile.numbering is None or not self._client.services.get_characteristic(uuid(RACP)):
+        if self._profile.numbering is Numbering.NONE or not self._client.services.get_characteristic(uuid(RACP)):
             return
         first = self._progress.begin(self._profile.session)
         self._transfer = Transfer(first=first, timeout_s=self._racp_timeout_s)

@@ -28,12 +28,17 @@ Read = Callable[[int], Awaitable[bytes | None]]
 class Profile(Protocol):
     """One kind of wearable, for one connection."""
 
-    characteristics: tuple[int, ...]
-    """What to subscribe to."""
-    numbering: Numbering | None
-    """What its sequence numbers mean; None: it stores nothing."""
-    session: str | None
-    """What its numbers count within, if it tells that beforehand."""
+    @property
+    def characteristics(self) -> tuple[int, ...]:
+        """What to subscribe to."""
+
+    @property
+    def numbering(self) -> Numbering:
+        """What its sequence numbers mean."""
+
+    @property
+    def session(self) -> str | None:
+        """What its numbers count within, if it tells that beforehand."""
 
     async def prepare(self, read: Read) -> None:
         """Learn from the device what its values need to be understood. Raises `DeviceError`."""
@@ -84,7 +89,7 @@ class _GlucoseMeter:
 
     characteristics = (0x2A18, RACP)
     numbering = Numbering.COUNTER
-    session = None
+    session: str | None = None
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -125,8 +130,8 @@ class _Oximeter:
     """Saturation and pulse: live, so the time is that of arrival; what a spot-check says of its time is kept."""
 
     characteristics = (0x2A5F, 0x2A5E)
-    numbering = None
-    session = None
+    numbering = Numbering.NONE
+    session: str | None = None
 
     def __init__(self, address: str) -> None:
         self._address = address

@@ -31,6 +31,8 @@ class Item:
 class Numbering(Enum):
     """What a device's sequence means."""
 
+    NONE = auto()
+    """It stores nothing (PLX)."""
     OFFSET = auto()
     """Minutes since a session began: it has holes by nature, and a new session starts over (CGM)."""
     COUNTER = auto()

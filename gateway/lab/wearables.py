@@ -38,6 +38,9 @@ async def serve(*, hci: Path, ledger_path: Path, seed: int, pace: CgmPace, meter
             group.create_task(wearable.run(), name=wearable.device.name)
 
 
+_PACE = CgmPace()
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gateway.lab.wearables", description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -45,12 +48,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--ledger", type=Path, required=True, help="file for what was measured, JSON lines")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--session-age-s", type=float, default=CgmPace.session_age_s, help="age of the CGM's session")
-    parser.add_argument(
-        "--lag-min", type=int, default=CgmPace.lag_min, help="how far the CGM's clock lags at the start"
-    )
-    parser.add_argument("--minute-s", type=float, default=CgmPace.minute_s, help="seconds a minute of the CGM takes")
-    parser.add_argument("--interval-min", type=int, default=CgmPace.interval_min, help="minutes between CGM records")
+    parser.add_argument("--session-age-s", type=float, default=_PACE.session_age_s, help="age of the CGM's session")
+    parser.add_argument("--lag-min", type=int, default=_PACE.lag_min, help="how far the CGM's clock lags at the start")
+    parser.add_argument("--minute-s", type=float, default=_PACE.minute_s, help="seconds a minute of the CGM takes")
+    parser.add_argument("--interval-min", type=int, default=_PACE.interval_min, help="minutes between CGM records")
     parser.add_argument("--meter-interval-s", type=float, default=4.0, help="seconds between glucose meter readings")
     return parser.parse_args()
 
