@@ -98,9 +98,7 @@ async def test_nothing_is_durable_before_the_flush(pipeline: Pipeline, outbox: O
     assert outbox.stats().bundles == 0
 
 
-async def test_a_cursor_becomes_durable_with_the_last_of_its_records(
-    pipeline: Pipeline, outbox: Outbox, tmp_path: Path
-) -> None:
+async def test_a_cursor_becomes_durable_with_the_last_of_its_records(pipeline: Pipeline, outbox: Outbox) -> None:
     cursor = Cursor("F0:00:00:00:00:01", "one", 9_999)
     pipeline.submit(STREAM, [reading(number) for number in range(10_000)], cursor)
     assert not outbox.cursors
