@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from gateway.envelope.keys import RecipientKey, VerifyKey
 from gateway.envelope.layout import self_stream
@@ -293,24 +294,13 @@ def _explained(bundle: SignedBundle, parts: Iterable[NewPart]) -> Iterator[Expla
 
 def _reading_columns(columns: Columns) -> ReadingColumns:
     """Split off the extras that the store keeps in columns of their own; those of the wrong type stay extras."""
-    count = len(columns.time_ms)
-    sequence: list[int | None] = [None] * count
-    session: list[str | None] = [None] * count
-    backfilled = [0] * count
-    extras: list[str | None] = [None] * count
-    for index, pairs in enumerate(columns.extras):
-        rest: dict[int, ExtraValue] = {}
-        for key, value in pairs:
-            if key == Extra.SEQUENCE and isinstance(value, int):
-                sequence[index] = value
-            elif key == Extra.SESSION and isinstance(value, str):
-                session[index] = value
-            elif key == Extra.BACKFILLED and value == 1:
-                backfilled[index] = 1
-            else:
-                rest[key] = value
-        if rest:
-            extras[index] = _json(rest)
+    count = len(columns)
+    rest = dict(columns.extras)
+    sequence: list[int | None] = _taken(rest, Extra.SEQUENCE, int, count)
+    session: list[str | None] = _taken(rest, Extra.SESSION, str, count)
+    flags = rest.pop(Extra.BACKFILLED, [None] * count)
+    if not {None, 1}.issuperset(flags):
+        rest[Extra.BACKFILLED] = [None if flag == 1 else flag for flag in flags]
     return ReadingColumns(
         device=columns.device,
         metric=columns.metric,
@@ -320,6 +310,30 @@ def _reading_columns(columns: Columns) -> ReadingColumns:
         quality=columns.quality,
         sequence=sequence,
         session=session,
-        backfilled=backfilled,
-        extras=extras,
+        backfilled=[int(flag == 1) for flag in flags],
+        extras=_texts(rest, count),
     )
+
+
+def _taken(extras: dict[int, list[ExtraValue]], key: int, kind: type, count: int) -> list[Any]:
+    """Take a column out; what is not of `kind` stays."""
+    column = extras.pop(key, None)
+    if column is None:
+        return [None] * count
+    if {kind, type(None)}.issuperset(map(type, column)):
+        return column
+    extras[key] = [None if isinstance(value, kind) else value for value in column]
+    return [value if isinstance(value, kind) else None for value in column]
+
+
+def _texts(extras: Mapping[int, list[ExtraValue]], count: int) -> list[str | None]:
+    """A JSON object a record; most records of a part have the same."""
+    if not extras:
+        return [None] * count
+    keys = sorted(extras)
+    rows = list(zip(*(extras[key] for key in keys), strict=True))
+    texts: dict[tuple[ExtraValue, ...], str | None] = {}
+    for row in set(rows):
+        stated = {key: value for key, value in zip(keys, row, strict=True) if value is not None}
+        texts[row] = _json(stated) if stated else None
+    return [texts[row] for row in rows]

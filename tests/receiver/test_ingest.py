@@ -143,6 +143,21 @@ def test_a_bundle_whose_epoch_is_unknown_waits_for_it_unreceipted(gw: Box, cloud
     assert (count(cloud), count(cloud, "parked"), count(cloud, "parked_needs")) == (3, 0, 0)
 
 
+def test_the_order_within_one_batch_does_not_matter(gw: Box, cloud: Cloud) -> None:
+    opener, needs = gw.tick(), gw.tick()
+    taken = cloud.take(needs, opener)
+    assert (len(taken.plan.bundles), taken.committed.parked) == (2, 0)
+
+
+def test_a_parked_bundle_that_proves_bad_is_refused_and_waits_no_longer(gw: Box, cloud: Cloud) -> None:
+    opener, good = gw.tick(), gw.tick()
+    bad = resealed(good, gw, no=2)
+    cloud.take(bad)
+    taken = cloud.settle(opener, good)[-1]
+    assert cloud.receipts(taken)["gw-1"].refused == (Refusal(link(bad).chain, 2, "malformed"),)
+    assert taken.committed.parked == 0
+
+
 def test_a_parked_bundle_survives_a_restart_of_the_receiver(gw: Box, cloud: Cloud) -> None:
     opener, needs = gw.tick(), gw.tick()
     cloud.take(needs)
@@ -242,11 +257,11 @@ def test_what_is_sealed_to_nobody_here_is_refused_in_the_receipt(cloud: Cloud) -
     assert (causes(cloud), count(cloud, "bundles")) == (["decrypt"], 0)
 
 
-def resealed(message: Message, box: Box, *, no: int) -> Message:
+def resealed(message: Message, box: Box, *, no: int, prev: bytes | None = None) -> Message:
     """The same parts in a bundle of another number, as a gateway that contradicts itself would sign it."""
     bundle = parse(message.payload)
     payload = cbor.decode(bundle._signed.payload)
-    fields = [*payload[:2], [bundle.chain], no, *payload[4:]]
+    fields = [*payload[:2], [bundle.chain], no, prev or bundle.prev, *payload[5:]]
     sign1 = cose.sign1(box.signer, cbor.encode(fields), layout.BUNDLE_AAD)
     return Message(box.gateway, b"\x82" + sign1 + message.payload[1 + len(bundle.sign1) :])
 
@@ -336,8 +351,29 @@ def test_a_successor_that_names_another_hash_raises_the_alarm(gw: Box, cloud: Cl
     first = gw.tick()
     gw.restart(Link(link(first).chain, 0, b"\x55" * 32))
     messages = [first, gw.tick()]
-    cloud.take(*messages[::-1] if backwards else messages)
+    for message in reversed(messages) if backwards else messages:
+        cloud.take(message)
     assert (forks(cloud), count(cloud)) == (["broken-link"], 2)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_a_bundle_that_names_another_one_before_it_raises_the_alarm(
+    gw: Box, cloud: Cloud, order: tuple[int, ...]
+) -> None:
+    ticks = [gw.tick() for _ in range(3)]
+    ticks[2] = resealed(ticks[2], gw, no=2, prev=b"\x55" * 32)
+    for number in order:
+        cloud.take(ticks[number])
+    assert (forks(cloud), count(cloud)) == (["broken-link"], 3)
+
+
+def test_contradictions_within_one_batch_are_seen(gw: Box, cloud: Cloud) -> None:
+    messages = [gw.tick()]
+    for predecessor in (link(messages[0]), link(messages[0]), None):
+        gw.restart(predecessor)
+        messages.append(gw.tick())
+    cloud.take(*messages)
+    assert (forks(cloud), count(cloud)) == (["second-root", "two-successors"], 4)
 
 
 def test_an_unannounced_second_beginning_raises_the_alarm(gw: Box, cloud: Cloud) -> None:

@@ -97,6 +97,15 @@ def test_a_database_that_refuses_costs_nothing(gw: Box, cloud: Cloud) -> None:
     assert len(cloud.take(*messages).plan.bundles) == 2
 
 
+def test_a_commit_that_fails_half_way_leaves_nothing_behind(gw: Box, cloud: Cloud) -> None:
+    plan = cloud.take(gw.tick()).plan
+    before = cloud.everything()
+    with pytest.raises(StoreError, match="UNIQUE"):
+        cloud.store.commit(plan, now_ms=NOW_MS)
+    assert cloud.everything() == before
+    assert len(cloud.take(gw.tick()).plan.bundles) == 1
+
+
 def test_a_full_disk_costs_nothing(gw: Box, cloud: Cloud) -> None:
     cloud.take(gw.tick())
     before = cloud.everything()

@@ -159,6 +159,20 @@ async def test_bundles_are_committed_and_receipted_over_the_broker(
         assert metrics.registry.get_sample_value("iomt_receiver_verify_failures_total", labels) == 1
 
 
+async def test_a_parked_bundle_is_receipted_as_soon_as_its_epoch_arrives(
+    pki: Path, broker: DemoBroker, tmp_path: Path
+) -> None:
+    opener, needs = bundles(pki, 2)
+    async with receiver(pki, tmp_path, broker.port) as (_, metrics), gateway(pki, broker.port) as connection:
+        await connected(metrics)
+        await connection.subscribe(f"v1/gw/{GATEWAY}/down/receipt")
+        connection.publish(f"v1/gw/{GATEWAY}/up/data", needs)
+        await until(lambda: value(metrics, "parked_bundles"))
+        connection.publish(f"v1/gw/{GATEWAY}/up/data", opener)
+        await receipts_until(connection, pki, 1)
+        await until(lambda: not value(metrics, "parked_bundles"))
+
+
 async def test_every_registered_gateway_finds_the_key_list_retained(
     pki: Path, broker: DemoBroker, tmp_path: Path
 ) -> None:
