@@ -1,10 +1,9 @@
 """CBOR in its core deterministic encoding (RFC 8949, 4.2.1): one value has one form, and no other is read.
 
-The project's maps have at most two keys, all small integers of which at most one is non-negative, or one key alone;
-for these the bytewise order of RFC 8949 and the length-first order of the encoder are the same.
+The keys of maps are integers. The encoder sorts them length-first (RFC 7049), the rule is bytewise (RFC 8949): the few
+maps of this format have keys for which both are the same, and a map of which that is not true is refused.
 """
 
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import cbor2
@@ -52,24 +51,32 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value
         raise MalformedError(f"not CBOR of this format: {error}") from error
     if not same:
         raise MalformedError("not the deterministic encoding")
-    _check_kinds([value])
+    _check_kinds((value,))
     return value
 
 
-def _check_kinds(items: Iterable[object]) -> None:
+def _check_kinds(items: tuple[object, ...]) -> None:
     """Raise `MalformedError` for floats, booleans and other simple values; True would pass for 1."""
-    items = tuple(items)
     kinds = set(map(type, items))
     if not kinds <= _KINDS:
         raise MalformedError("neither floats nor simple values but null have a place here")
-    if kinds & _CONTAINERS:
-        for item in items:
-            if type(item) is tuple:
-                _check_kinds(item)
-            elif type(item) is cbor2.frozendict:
-                _check_kinds((*item.keys(), *item.values()))
-            elif type(item) is cbor2.CBORTag:
-                _check_kinds([item.value])
+    if kinds.isdisjoint(_CONTAINERS):
+        return
+    for item in items:
+        if type(item) is tuple:
+            _check_kinds(item)
+        elif type(item) is cbor2.CBORTag:
+            _check_kinds((item.value,))
+        elif type(item) is cbor2.frozendict:
+            _check_keys(tuple(item))
+            _check_kinds(tuple(item.values()))
+
+
+def _check_keys(keys: tuple[object, ...]) -> None:
+    """Raise `MalformedError` unless the keys are integers in bytewise order: 0, 1, 2, ..., -1, -2, ..."""
+    numbers = [key for key in keys if type(key) is int]
+    if len(numbers) < len(keys) or numbers != sorted(numbers, key=lambda key: (key < 0, abs(key))):
+        raise MalformedError("a map's keys are integers in bytewise order")
 
 
 def is_uint(value: object) -> bool:

@@ -5,7 +5,7 @@ Layout 0 = [0, base ms, [device, ...], [[device index, metric, exponent], ...], 
 are records. Times are deltas to the record before; the first one's is to the base.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -19,8 +19,9 @@ MAX_RECORDS = 4096
 
 _MAX_METRIC = 2**32 - 1
 _EXPONENTS = range(-128, 128)
-_NO_EXTRAS: tuple[tuple[int, ExtraValue], ...] = ()
-_QUALITIES = frozenset(map(int, Quality))
+_INTEGER: frozenset[type] = frozenset({int})
+_NUMBER = _INTEGER | {type(None)}
+_EXTRA = _NUMBER | {str, bytes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,22 @@ class Columns:
     exponent: list[int]
     time_ms: list[int]
     quality: list[int]
-    extras: list[tuple[tuple[int, ExtraValue], ...]]
+    extras: Mapping[int, list[ExtraValue]]
+    """Keys ascending; None where a record has no such extra."""
 
     def __len__(self) -> int:
         return len(self.time_ms)
 
     def records(self) -> tuple[Record, ...]:
         """The same, one object a reading."""
+        rows: Iterable[tuple[ExtraValue, ...]] = zip(*self.extras.values(), strict=True)
+        extras = [
+            tuple((key, value) for key, value in zip(self.extras, row, strict=True) if value is not None)
+            for row in (rows if self.extras else [()] * len(self))
+        ]
         qualities = map(Quality, self.quality)
         fields = zip(
-            self.device, self.metric, self.mantissa, self.exponent, self.time_ms, qualities, self.extras, strict=True
+            self.device, self.metric, self.mantissa, self.exponent, self.time_ms, qualities, extras, strict=True
         )
         return tuple(Record(*each) for each in fields)
 
@@ -80,18 +87,17 @@ def encode_events(events: Iterable[Event]) -> bytes:
 
 
 def decode_content(plaintext: bytes, count: int) -> Columns | tuple[Event, ...]:
-    """What a batch of `count` records says. Raises `MalformedError`."""
+    """What a batch of `count` (1..4096) records says. Raises `MalformedError`."""
     match cbor.decode(plaintext):
         case [0, int(base_ms), tuple(devices), tuple(series), indices, deltas, mantissas, qualities, tuple(extras), *_]:
-            names, metrics, exponents = _series(devices, series)
-            places = _integers(indices, count, 0, len(names) - 1)
+            device, metric, exponent = _series(devices, series, indices, count)
             return Columns(
-                device=[names[place] for place in places],
-                metric=[metrics[place] for place in places],
-                mantissa=_mantissas(mantissas, count),
-                exponent=[exponents[place] for place in places],
+                device=device,
+                metric=metric,
+                mantissa=_expanded(mantissas, count, _NUMBER),
+                exponent=exponent,
                 time_ms=_times(base_ms, deltas, count),
-                quality=_qualities(qualities, count),
+                quality=_expanded(qualities, count, _INTEGER, 0, max(Quality)),
                 extras=_extras(extras, count),
             )
         case [1, tuple(events), *_] if len(events) == count:
@@ -99,95 +105,82 @@ def decode_content(plaintext: bytes, count: int) -> Columns | tuple[Event, ...]:
     raise MalformedError("unknown layout, or not as many records as announced")
 
 
-def _times(base_ms: int, deltas: Any, count: int) -> list[int]:  # noqa: ANN401 - as `_expanded`
-    steps = _integers(deltas, count, -cbor.MAX_INT, cbor.MAX_INT)
-    times = list(accumulate(steps, initial=base_ms))[1:]
-    if not cbor.is_uint(base_ms) or min(times) < 0 or max(times) > cbor.MAX_INT:
-        raise MalformedError("a time is out of range")
-    return times
+def _expanded(
+    column: Any,  # noqa: ANN401 - one item or an array of them
+    count: int,
+    kinds: frozenset[type],
+    low: int = -cbor.MAX_INT,
+    high: int = cbor.MAX_INT,
+) -> list[Any]:
+    """One item a record, each of one of `kinds`, integers from `low` to `high`."""
+    if type(column) is not tuple:
+        _check([column], kinds, low, high)
+        return [column] * count
+    if len(column) != count:
+        raise MalformedError("a column has not one item a record")
+    _check(column, kinds, low, high)
+    return list(column)
 
 
-def _series(devices: tuple[Any, ...], series: tuple[Any, ...]) -> tuple[list[str], list[int], list[int]]:
-    """Device, metric and exponent of each series; a series may carry further items, which are ignored."""
+def _check(values: Sequence[Any], kinds: frozenset[type], low: int, high: int) -> None:
+    found = set(map(type, values))
+    if not found <= kinds:
+        raise MalformedError("a column holds something of a wrong type")
+    if int in found:
+        numbers = values if len(found) == 1 else [value for value in values if type(value) is int]
+        if min(numbers) < low or max(numbers) > high:
+            raise MalformedError("a column holds a number out of range")
+
+
+def _series(
+    devices: tuple[Any, ...],
+    series: tuple[Any, ...],
+    indices: Any,  # noqa: ANN401 - as `_expanded`
+    count: int,
+) -> tuple[list[str], list[int], list[int]]:
+    """Device, metric and exponent of each record; a series may carry further items, which are ignored."""
     if not all(type(each) is str for each in devices):
         raise MalformedError("a device is text")
-    names, metrics, exponents = [], [], []
+    known: list[tuple[str, int, int]] = []
     for each in series:
         match each:
             case [int(device), int(metric), int(exponent), *_] if (
                 0 <= device < len(devices) and 0 <= metric <= _MAX_METRIC and exponent in _EXPONENTS
             ):
-                names.append(devices[device])
-                metrics.append(metric)
-                exponents.append(exponent)
+                known.append((devices[device], metric, exponent))
             case _:
                 raise MalformedError("a series is [device index, metric, exponent]")
+    places = _expanded(indices, count, _INTEGER, 0, len(known) - 1)
+    if len(known) == 1:
+        (name, metric, exponent) = known[0]
+        return [name] * count, [metric] * count, [exponent] * count
+    names, metrics, exponents = map(list, zip(*map(known.__getitem__, places), strict=True))
     return names, metrics, exponents
 
 
-def _expanded(column: Any, count: int) -> list[Any]:  # noqa: ANN401 - one item or an array of them
-    if type(column) is not tuple:
-        return [column] * count
-    if len(column) != count:
-        raise MalformedError("a column has not one item a record")
-    return list(column)
+def _times(base_ms: int, deltas: Any, count: int) -> list[int]:  # noqa: ANN401 - as `_expanded`
+    times = list(accumulate(_expanded(deltas, count, _INTEGER), initial=base_ms))
+    if min(times) < 0 or max(times) > cbor.MAX_INT:
+        raise MalformedError("a time is out of range")
+    return times[1:]
 
 
-def _integers(column: Any, count: int, low: int, high: int) -> list[int]:  # noqa: ANN401 - as `_expanded`
-    values = _expanded(column, count)
-    _check_integers(values, low, high)
-    return values
-
-
-def _check_integers(values: list[Any], low: int, high: int) -> None:
-    if set(map(type, values)) != {int} or min(values) < low or max(values) > high:
-        raise MalformedError("a column holds something else than integers in range")
-
-
-def _mantissas(column: Any, count: int) -> list[int | None]:  # noqa: ANN401 - as `_expanded`
-    values: list[int | None] = _expanded(column, count)
-    numbers = [value for value in values if value is not None]
-    if numbers:
-        _check_integers(numbers, -cbor.MAX_INT, cbor.MAX_INT)
-    return values
-
-
-def _qualities(column: Any, count: int) -> list[int]:  # noqa: ANN401 - as `_expanded`
-    values = _expanded(column, count)
-    if set(map(type, values)) != {int} or not _QUALITIES.issuperset(values):
-        raise MalformedError("unknown quality")
-    return values
-
-
-def _extras(extras: tuple[Any, ...], count: int) -> list[tuple[tuple[int, ExtraValue], ...]]:
-    if not extras:
-        return [_NO_EXTRAS] * count
-    keys: list[int] = []
-    columns: list[list[ExtraValue]] = []
+def _extras(extras: tuple[Any, ...], count: int) -> dict[int, list[ExtraValue]]:
+    columns: dict[int, list[ExtraValue]] = {}
+    newest = -1
     for each in extras:
         match each:
-            case [int(key), column] if cbor.is_uint(key) and (not keys or key > keys[-1]):
-                values = _expanded(column, count)
-                if not all(map(_is_extra, values)):
-                    raise MalformedError("an extra is an integer, text, bytes or null")
-                keys.append(key)
-                columns.append(values)
+            case [int(key), column] if newest < key <= cbor.MAX_INT:
+                columns[key] = _expanded(column, count, _EXTRA)
+                newest = key
             case _:
                 raise MalformedError("extras are [key, column] in ascending order")
-    return [
-        tuple((key, value) for key, value in zip(keys, row, strict=True) if value is not None)
-        for row in zip(*columns, strict=True)
-    ]
-
-
-def _is_extra(value: object) -> bool:
-    if type(value) is int:
-        return -cbor.MAX_INT <= value <= cbor.MAX_INT
-    return value is None or type(value) in (str, bytes)
+    return columns
 
 
 def _event(item: Any) -> Event:  # noqa: ANN401 - any CBOR value
     match item:
-        case [int(time_ms), str(code), tuple(details), *_] if cbor.is_uint(time_ms) and all(map(_is_extra, details)):
-            return Event(time_ms, code, tuple(details))
+        case [int(time_ms), str(code), tuple(details), *_] if cbor.is_uint(time_ms):
+            _check(details, _EXTRA, -cbor.MAX_INT, cbor.MAX_INT)
+            return Event(time_ms, code, details)
     raise MalformedError("an event is [time, code, details]")
