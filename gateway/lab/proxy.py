@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 import sys
 from enum import Enum
 from pathlib import Path
@@ -50,8 +52,6 @@ class Proxy:
         """Reset what is open and stop listening."""
         self._server.close()
         self._reset()
-        for task in self._tasks:
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
@@ -72,7 +72,7 @@ class Proxy:
 
     def _reset(self) -> None:
         for writer in self._writers:
-            writer.transport.abort()
+            _abort(writer)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -88,7 +88,7 @@ class Proxy:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mode is Mode.CUT:
-            writer.transport.abort()
+            _abort(writer)
             return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
@@ -114,6 +114,14 @@ class Proxy:
                 if self.mode is Mode.OK:
                     writer.write(data)
                     await writer.drain()
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    """Close with a TCP reset."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None and not writer.transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def serve(listen: int, to: int, control: Path) -> None:

@@ -205,7 +205,7 @@ class Connection:
         """Name who is to blame for a connection that did not come about."""
         if isinstance(cause, socket.gaierror):
             return BrokerNotFoundError(f"{self.endpoint}: this name has no address: {cause.strerror}")
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
             return TlsRefusedError(f"{self.endpoint}: TLS refused: {cause.strerror or cause}")
         if cause is not None:
             return BrokerUnreachableError(f"{self.endpoint}: cannot be reached: {cause.strerror or cause}")

@@ -108,7 +108,7 @@ class Uplink:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._listen(connection, flow))
                     group.create_task(self._watch(flow))
-                    group.create_task(self._send(connection, flow))
+                    await self._send(connection, flow)
             except asyncio.CancelledError:
                 with contextlib.suppress(ConnectionLostError):
                     await self._announce(connection, "offline", _FAREWELL_S)
