@@ -27,8 +27,14 @@ _REFUSED = dict.fromkeys(_TAGS_WITH_MEANING, _refuse)
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 - any CBOR value
-    """The one encoding of `value`: int, bytes, str, None, list or tuple, dict, `cbor2.CBORTag`."""
-    return cbor2.dumps(value, canonical=True)
+    """The one encoding of `value`: int, bytes, str, None, list or tuple, dict, `cbor2.CBORTag`.
+
+    Raises `MalformedError` for text that UTF-8 cannot say.
+    """
+    try:
+        return cbor2.dumps(value, canonical=True)
+    except UnicodeEncodeError as error:
+        raise MalformedError("text with a lone surrogate") from error
 
 
 def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from gateway.envelope import cbor
 from gateway.envelope.keys import Recipient, RecipientKey, Signer, VerifyKey
-from gateway.errors import DecryptError, MalformedError
+from gateway.errors import DecryptError, MalformedError, SignatureError
 
 SIGN1, ENCRYPT, ENCRYPT0 = 18, 96, 16
 ALG, KID, ENC, PART = 1, 4, -4, -70001
@@ -37,7 +37,9 @@ class Sign1:
     _signature: bytes
 
     def verify(self, key: VerifyKey, external_aad: bytes) -> None:
-        """Raise `SignatureError` unless `key` signed it."""
+        """Raise `SignatureError` unless `key` is the one that it names, and signed it."""
+        if (key.alg, key.kid) != (self.alg, self.kid):
+            raise SignatureError("signed by another key than this")
         key.verify(self._signature, _to_be_signed(self._protected, external_aad, self.payload))
 
 

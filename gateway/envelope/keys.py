@@ -19,7 +19,7 @@ HPKE_X25519, HPKE_XWING = 50, -70050
 """HPKE-4 key encryption, and X-Wing with the same KDF and AEAD (private number until one is assigned)."""
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-_MLKEM_PUBLIC_BYTES = 1184
+_ANY_X25519 = x25519.X25519PrivateKey.from_private_bytes(bytes(32))
 _ENC_BYTES = {HPKE_X25519: 32, HPKE_XWING: 1120}
 _PUBLIC_BYTES = {EDDSA: 32, ES256: 64, HPKE_X25519: 32, HPKE_XWING: 1216}
 _SUITES = {
@@ -154,12 +154,16 @@ class Recipient:
         object.__setattr__(self, "kid", kid(self.public))
 
     def _load(self) -> hpke.MLKEM768X25519PublicKey | x25519.X25519PublicKey:
+        x_key = x25519.X25519PublicKey.from_public_bytes(self.public[-32:])
+        _ANY_X25519.exchange(x_key)  # a point of low order, to which nothing can be sealed, is refused here
         if self.alg == HPKE_X25519:
-            return x25519.X25519PublicKey.from_public_bytes(self.public)
-        return hpke.MLKEM768X25519PublicKey(
-            mlkem.MLKEM768PublicKey.from_public_bytes(self.public[:_MLKEM_PUBLIC_BYTES]),
-            x25519.X25519PublicKey.from_public_bytes(self.public[_MLKEM_PUBLIC_BYTES:]),
-        )
+            return x_key
+        return hpke.MLKEM768X25519PublicKey(mlkem.MLKEM768PublicKey.from_public_bytes(self.public[:-32]), x_key)
+
+    @property
+    def wrapped_bytes(self) -> int:
+        """Length of the encapsulated key and of a 32-byte key under it."""
+        return _ENC_BYTES[self.alg] + 32 + 16
 
     def wrap(self, secret: bytes, info: bytes) -> tuple[bytes, bytes]:
         """HPKE base mode: (encapsulated key, ciphertext of `secret`)."""

@@ -13,12 +13,9 @@ from typing import Any
 from gateway.envelope import cbor, cose, layout
 from gateway.envelope.keys import RecipientKey, VerifyKey
 from gateway.envelope.ratchet import Ratchet
-from gateway.envelope.records import MAX_RECORDS, Columns, decode_content
+from gateway.envelope.records import MAX_RECORDS, Columns, decode_content, decode_gap
 from gateway.errors import DecryptError, EpochHashError, MalformedError
 from gateway.model import Event, Gap
-
-MAX_STEP = 2**20
-"""No segment holds that many bundles, so no epoch has more steps; it bounds what deriving a key may cost."""
 
 
 @lru_cache(maxsize=4096)
@@ -98,18 +95,12 @@ class SealedPart:
     def open(self, bundle: "SignedBundle", epoch: OpenEpoch) -> OpenedPart:
         """What it says. Raises `DecryptError`, `MalformedError`."""
         plaintext = self.plaintext(bundle, epoch)
-        content = self._gap(plaintext) if self.kind == layout.GAP else decode_content(plaintext, self.count)
-        return OpenedPart(epoch.stream, self.first, self.count, content)
+        decode = decode_gap if self.kind == layout.GAP else decode_content
+        return OpenedPart(epoch.stream, self.first, self.count, decode(plaintext, self.count))
 
     def plaintext(self, bundle: "SignedBundle", epoch: OpenEpoch) -> bytes:
         """The bytes under the seal. Raises `DecryptError`."""
         return self._sealed.open(epoch.message_key(self.step), bundle.part_aad)
-
-    def _gap(self, plaintext: bytes) -> Gap:
-        match cbor.decode(plaintext):
-            case [str(cause), int(from_ms), int(to_ms), *_] if cbor.is_uint(from_ms) and cbor.is_uint(to_ms):
-                return Gap(self.count, cause, from_ms, to_ms)
-        raise MalformedError("a gap is [cause, from, to]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +141,10 @@ def parse(data: bytes) -> SignedBundle:
 
 
 def parse_signed(data: bytes) -> SignedBundle:
-    """Read a COSE_Sign1 alone, as archived: the chain verifies without the epoch parts, `verify` asks for them."""
+    """Read a COSE_Sign1 alone, as archived: the chain verifies without the epoch parts, `verify` asks for them.
+
+    Raises `MalformedError`.
+    """
     return _bundle(cbor.decode(data), ())
 
 
@@ -221,7 +215,7 @@ def _part(item: Any) -> SealedPart:  # noqa: ANN401 - any CBOR value
         case (1 | 2 as kind, int(epoch), int(step), int(first), int(count)) if (
             sealed.tag == cose.ENCRYPT0
             and all(map(cbor.is_uint, (epoch, step, first, count, first + count)))
-            and step < MAX_STEP
+            and step < layout.MAX_STEPS
             and count > 0
             and (kind == layout.GAP or count <= MAX_RECORDS)
         ):

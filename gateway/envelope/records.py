@@ -1,4 +1,4 @@
-"""What a batch part says: readings in columns (layout 0) or events (layout 1).
+"""What a part says: readings in columns (layout 0), events (layout 1), or a gap.
 
 Layout 0 = [0, base ms, [device, ...], [[device index, metric, exponent], ...], series, delta ms, mantissa, quality,
 [[key, column], ...]]. A column is one item, which holds for every record, or an array of exactly as many items as there
@@ -8,11 +8,12 @@ are records. Times are deltas to the record before; the first one's is to the ba
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import sub
 from typing import Any
 
 from gateway.envelope import cbor
 from gateway.errors import MalformedError
-from gateway.model import Event, ExtraValue, Quality, Record
+from gateway.model import Event, ExtraValue, Gap, Quality, Record
 
 COLUMNS, EVENTS = 0, 1
 MAX_RECORDS = 4096
@@ -54,36 +55,76 @@ class Columns:
         return tuple(Record(*each) for each in fields)
 
 
+def encode_records(records: Sequence[Record]) -> bytes:
+    """Layout 0 of one or more readings. Raises `MalformedError` for one that no reader would take."""
+    keys = [(record.device, record.metric, record.exponent) for record in records]
+    index = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    devices = {device: place for place, device in enumerate(dict.fromkeys(device for device, _, _ in index))}
+    series = [(devices[device], metric, exponent) for device, metric, exponent in index]
+    times = [record.time_ms for record in records]
+    mantissas = [record.mantissa for record in records]
+    extras = _gathered(records)
+    _check(times, _INTEGER, 0, cbor.MAX_INT)
+    _check(mantissas, _NUMBER, -cbor.MAX_INT, cbor.MAX_INT)
+    _check(list(extras), _INTEGER, 0, cbor.MAX_INT)
+    _table(tuple(devices), series)
+    content = [
+        COLUMNS,
+        times[0],
+        tuple(devices),
+        series,
+        _column([index[key] for key in keys]),
+        _column(list(map(sub, times, times[:1] + times))),
+        _column(mantissas),
+        _column([int(record.quality) for record in records]),
+        [[key, _column(extras[key])] for key in sorted(extras)],
+    ]
+    return cbor.encode(content)
+
+
+def _gathered(records: Sequence[Record]) -> dict[int, list[ExtraValue]]:
+    """Extras by key, one item a record."""
+    extras: dict[int, list[ExtraValue]] = {}
+    for place, record in enumerate(records):
+        for key, value in record.extras:
+            if key not in extras:
+                extras[int(key)] = [None] * len(records)
+            extras[key][place] = value
+    return {key: _plain(values) for key, values in extras.items()}
+
+
+def _plain(values: Sequence[ExtraValue]) -> list[ExtraValue]:
+    """The same as values of the types that travel: enumerations as their numbers."""
+    plain = [int(value) if isinstance(value, int) else value for value in values]
+    _check(plain, _EXTRA, -cbor.MAX_INT, cbor.MAX_INT)
+    return plain
+
+
 def _column(values: list[Any]) -> Any:  # noqa: ANN401 - one item or a list of them
     """One item where all are the same."""
     first = values[0]
     return first if values.count(first) == len(values) else values
 
 
-def encode_records(records: Sequence[Record]) -> bytes:
-    """Layout 0 of one or more readings."""
-    devices: dict[str, int] = {}
-    series: dict[tuple[int, int, int], int] = {}
-    indices, deltas, mantissas, qualities = [], [], [], []
-    extras: dict[int, list[ExtraValue]] = {}
-    previous_ms = base_ms = records[0].time_ms
-    for place, record in enumerate(records):
-        device = devices.setdefault(record.device, len(devices))
-        indices.append(series.setdefault((device, record.metric, record.exponent), len(series)))
-        deltas.append(record.time_ms - previous_ms)
-        previous_ms = record.time_ms
-        mantissas.append(record.mantissa)
-        qualities.append(int(record.quality))
-        for key, value in record.extras:
-            extras.setdefault(int(key), [None] * len(records))[place] = value
-    content = [COLUMNS, base_ms, tuple(devices), tuple(series), _column(indices), _column(deltas)]
-    content += [_column(mantissas), _column(qualities), [[key, _column(extras[key])] for key in sorted(extras)]]
-    return cbor.encode(content)
-
-
 def encode_events(events: Iterable[Event]) -> bytes:
-    """Layout 1 of one or more events."""
-    return cbor.encode([EVENTS, [[event.time_ms, event.code, list(event.details)] for event in events]])
+    """Layout 1 of one or more events. Raises `MalformedError` for one that no reader would take."""
+    rows = [[event.time_ms, event.code, _plain(event.details)] for event in events]
+    _check([time_ms for time_ms, _, _ in rows], _INTEGER, 0, cbor.MAX_INT)
+    return cbor.encode([EVENTS, rows])
+
+
+def encode_gap(gap: Gap) -> bytes:
+    """What a gap part says. Raises `MalformedError` for one that no reader would take."""
+    _check([gap.from_ms, gap.to_ms, gap.count - 1], _INTEGER, 0, cbor.MAX_INT)
+    return cbor.encode([gap.cause, gap.from_ms, gap.to_ms])
+
+
+def decode_gap(plaintext: bytes, count: int) -> Gap:
+    """What a gap of `count` records says. Raises `MalformedError`."""
+    match cbor.decode(plaintext):
+        case [str(cause), int(from_ms), int(to_ms), *_] if cbor.is_uint(from_ms) and cbor.is_uint(to_ms):
+            return Gap(count, cause, from_ms, to_ms)
+    raise MalformedError("a gap is [cause, from, to]")
 
 
 def decode_content(plaintext: bytes, count: int) -> Columns | tuple[Event, ...]:
@@ -138,24 +179,30 @@ def _series(
     indices: Any,  # noqa: ANN401 - as `_expanded`
     count: int,
 ) -> tuple[list[str], list[int], list[int]]:
-    """Device, metric and exponent of each record; a series may carry further items, which are ignored."""
+    """Device, metric and exponent of each record."""
+    table = _table(devices, series)
+    places = _expanded(indices, count, _INTEGER, 0, len(table) - 1)
+    if len(table) == 1:
+        (device, metric, exponent) = table[0]
+        return [device] * count, [metric] * count, [exponent] * count
+    names, metrics, exponents = map(list, zip(*map(table.__getitem__, places), strict=True))
+    return names, metrics, exponents
+
+
+def _table(devices: Sequence[Any], series: Iterable[Any]) -> list[tuple[str, int, int]]:
+    """Device, metric and exponent of each series; a series may carry further items, which are ignored."""
     if not all(type(each) is str for each in devices):
         raise MalformedError("a device is text")
-    known: list[tuple[str, int, int]] = []
+    table = []
     for each in series:
         match each:
             case [int(device), int(metric), int(exponent), *_] if (
                 0 <= device < len(devices) and 0 <= metric <= _MAX_METRIC and exponent in _EXPONENTS
             ):
-                known.append((devices[device], metric, exponent))
+                table.append((devices[device], metric, exponent))
             case _:
                 raise MalformedError("a series is [device index, metric, exponent]")
-    places = _expanded(indices, count, _INTEGER, 0, len(known) - 1)
-    if len(known) == 1:
-        (name, metric, exponent) = known[0]
-        return [name] * count, [metric] * count, [exponent] * count
-    names, metrics, exponents = map(list, zip(*map(known.__getitem__, places), strict=True))
-    return names, metrics, exponents
+    return table
 
 
 def _times(base_ms: int, deltas: Any, count: int) -> list[int]:  # noqa: ANN401 - as `_expanded`

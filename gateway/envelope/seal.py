@@ -8,7 +8,7 @@ a second time.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cbor2 import CBORTag
@@ -17,22 +17,23 @@ from gateway.envelope import cbor, cose, layout
 from gateway.envelope.keys import Recipient, Signer
 from gateway.envelope.layout import self_stream
 from gateway.envelope.ratchet import Ratchet
-from gateway.envelope.records import MAX_RECORDS, encode_events, encode_records
+from gateway.envelope.records import MAX_RECORDS, encode_events, encode_gap, encode_records
 from gateway.errors import SealError
 from gateway.model import Batch, Event, Gap, Link, Record, SealedBundle, StreamSpan
 
 __all__ = ["ChainWriter", "self_stream"]
 
 _FEWEST_PARTS = 64
+_MOST_PARTS = layout.MAX_STEPS // 2
+"""So far from what readers refuse that one bundle, however many parts of a stream it holds, does not get there."""
 _LONGEST_MS = 24 * 3_600_000
 _FIXED_BYTES = 400
 """More than everything in a bundle but its parts: signature, headers, ids, hashes, array heads."""
 _PART_BYTES = 64
 """More than a part's header, tag and heads add to its plaintext."""
 _EPOCH_BYTES = 200
-_RECIPIENT_BYTES = 120
-"""More than an epoch part's own, and each recipient's beside its encapsulated key."""
-_ENC_BYTES = {50: 32, -70050: 1120}
+_RECIPIENT_BYTES = 64
+"""More than an epoch part's own, and each recipient's beside its wrapped key."""
 
 
 @dataclass(slots=True)
@@ -44,14 +45,15 @@ class _Epoch:
     opened_ms: int
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A bundle in the making."""
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What becomes one part."""
 
-    room_bytes: int
-    epochs: list[CBORTag] = field(default_factory=list)
-    parts: list[CBORTag] = field(default_factory=list)
-    spans: list[StreamSpan] = field(default_factory=list)
+    batch: Batch
+    count: int
+    plaintext: bytes
+    opens: bool
+    """It opens its stream's next epoch."""
 
 
 class ChainWriter:
@@ -59,7 +61,7 @@ class ChainWriter:
 
     `chain` is 16 random bytes, fresh for every process; `predecessor` is the last bundle of the chain before it.
     `recipients` may be replaced at any time and hold from each stream's next epoch on. `random(n)` gives secret bytes.
-    An epoch is over with its segment, after `epoch_max_s` together with 64 parts, or after 24 hours.
+    An epoch is over with its segment, after `epoch_max_s` together with 64 parts, after 24 hours, or 32,768 parts.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class ChainWriter:
         if not 1 <= len(recipients) <= cose.MAX_RECIPIENTS:
             raise SealError("an epoch is sealed to one to eight recipients")
         self._recipients = tuple(recipients)
-        self._epoch_bytes = _EPOCH_BYTES + sum(_RECIPIENT_BYTES + _ENC_BYTES[each.alg] for each in recipients)
+        self._epoch_bytes = _EPOCH_BYTES + sum(_RECIPIENT_BYTES + each.wrapped_bytes for each in recipients)
 
     def next_sequence(self, stream: bytes) -> int:
         """The number that the next record of `stream` gets in this chain."""
@@ -111,42 +113,52 @@ class ChainWriter:
     def seal(self, batches: Sequence[Batch], *, now_ms: int) -> tuple[SealedBundle, tuple[Batch, ...]]:
         """One bundle of at most 65,536 bytes, and what found no room in it; call again with that.
 
-        Raises `SealError` if there is nothing to seal, or a record too large for any bundle.
+        Raises `SealError` if there is nothing to seal, or something that cannot be; then no number has been taken.
         """
-        draft = _Draft(layout.MAX_BUNDLE_BYTES - _FIXED_BYTES)
-        rest: tuple[Batch, ...] = ()
-        for place, batch in enumerate(batches):
-            left = self._add(draft, batch, now_ms)
-            if left is not None:
-                rest = (left, *batches[place + 1 :])
-                break
-        if not draft.parts:
+        pieces, rest = self._pack(batches, now_ms)
+        if not pieces:
             raise SealError("a record is too large for a bundle" if rest else "a bundle holds at least one part")
-        return self._sign(draft), rest
+        epochs: list[CBORTag] = []
+        parts: list[CBORTag] = []
+        spans: list[StreamSpan] = []
+        for piece in pieces:
+            if piece.opens:
+                epochs.append(self._open_epoch(piece.batch.stream, now_ms))
+            part, span = self._seal_part(piece)
+            parts.append(part)
+            spans.append(span)
+        return self._sign(epochs, parts, tuple(spans)), rest
 
-    def _add(self, draft: _Draft, batch: Batch, now_ms: int) -> Batch | None:
-        """Seal as much of `batch` as there is room for; what is left of it, if anything."""
-        opens = self._needs_epoch(batch.stream, now_ms)
-        room_bytes = draft.room_bytes - _PART_BYTES - (self._epoch_bytes if opens else 0)
-        fitting, plaintext = _fit(batch.content, room_bytes)
-        if fitting == 0:
-            return batch
-        if opens:
-            draft.epochs.append(self._open_epoch(batch.stream, now_ms))
-            draft.room_bytes -= self._epoch_bytes
-        content, rest = batch.content, None
-        if not isinstance(content, Gap) and fitting < len(content):
-            content, rest = content[:fitting], Batch(batch.stream, content[fitting:])
-        self._seal_part(draft, Batch(batch.stream, content), plaintext)
-        draft.room_bytes -= _PART_BYTES + len(plaintext)
-        return rest
+    def _pack(self, batches: Sequence[Batch], now_ms: int) -> tuple[list[_Piece], tuple[Batch, ...]]:
+        """Divide into what fits into one bundle and what does not, in order."""
+        room_bytes = layout.MAX_BUNDLE_BYTES - _FIXED_BYTES
+        pieces: list[_Piece] = []
+        opened: set[bytes] = set()
+        for place, batch in enumerate(batches):
+            opens = batch.stream not in opened and self._needs_epoch(batch.stream, now_ms)
+            room_bytes -= _PART_BYTES + (self._epoch_bytes if opens else 0)
+            count, plaintext = _fit(batch.content, room_bytes)
+            if count == 0:
+                return pieces, tuple(batches[place:])
+            fitting, left = _split(batch, count)
+            pieces.append(_Piece(fitting, count, plaintext, opens))
+            if left is not None:
+                return pieces, (left, *batches[place + 1 :])
+            if opens:
+                opened.add(batch.stream)
+            room_bytes -= len(plaintext)
+        return pieces, ()
 
     def _needs_epoch(self, stream: bytes, now_ms: int) -> bool:
         epoch = self._epochs.get(stream)
         if epoch is None:
             return True
+        epoch.opened_ms = min(epoch.opened_ms, now_ms)  # a clock that steps back starts the count anew
         age_ms = now_ms - epoch.opened_ms
-        return age_ms >= _LONGEST_MS or (age_ms >= self._epoch_max_ms and epoch.ratchet.step >= _FEWEST_PARTS)
+        parts = epoch.ratchet.step
+        return (
+            (age_ms >= self._epoch_max_ms and parts >= _FEWEST_PARTS) or age_ms >= _LONGEST_MS or parts >= _MOST_PARTS
+        )
 
     def _open_epoch(self, stream: bytes, now_ms: int) -> CBORTag:
         secret = self._random(layout.SECRET_BYTES)
@@ -157,53 +169,60 @@ class ChainWriter:
         self._next_epoch += 1
         return part
 
-    def _seal_part(self, draft: _Draft, batch: Batch, plaintext: bytes) -> None:
-        epoch = self._epochs[batch.stream]
-        content = batch.content
-        first = self.next_sequence(batch.stream)
+    def _seal_part(self, piece: _Piece) -> tuple[CBORTag, StreamSpan]:
+        stream, content = piece.batch.stream, piece.batch.content
+        epoch = self._epochs[stream]
+        first = self.next_sequence(stream)
         kind = layout.GAP if isinstance(content, Gap) else layout.BATCH
-        header = [kind, epoch.no, epoch.ratchet.step, first, batch.count]
-        draft.parts.append(cose.encrypt0(header, epoch.ratchet.next(), plaintext, self._aad))
-        draft.spans.append(StreamSpan(batch.stream, first, batch.count, *_times_ms(content)))
-        self._next_sequence[batch.stream] = first + batch.count
+        header = [kind, epoch.no, epoch.ratchet.step, first, piece.count]
+        part = cose.encrypt0(header, epoch.ratchet.next(), piece.plaintext, self._aad)
+        self._next_sequence[stream] = first + piece.count
+        return part, StreamSpan(stream, first, piece.count, *_times_ms(content))
 
-    def _sign(self, draft: _Draft) -> SealedBundle:
+    def _sign(self, epochs: list[CBORTag], parts: list[CBORTag], spans: tuple[StreamSpan, ...]) -> SealedBundle:
         no = self.head.no + 1 if self.head else 0
         before = self.head or self._predecessor
         chain: list[Any] = [self.chain]
         if no == 0:
             chain += [before.chain, before.no] if before else [None, None]
-        hashes = [layout.sha256(cbor.encode(epoch)) for epoch in draft.epochs]
+        hashes = [layout.sha256(cbor.encode(epoch)) for epoch in epochs]
         prev = before.hash if before else layout.NO_HASH
-        payload = cbor.encode([layout.VERSION, self._gateway, chain, no, prev, hashes, draft.parts])
+        payload = cbor.encode([layout.VERSION, self._gateway, chain, no, prev, hashes, parts])
         sign1 = cose.sign1(self._signer, payload, layout.BUNDLE_AAD)
         # An array of two, whose first item is already encoded.
-        data = b"\x82" + sign1 + cbor.encode(draft.epochs)
-        if len(data) > layout.MAX_BUNDLE_BYTES:
-            raise SealError("a bundle came out too large")
+        data = b"\x82" + sign1 + cbor.encode(epochs)
         self.head = Link(self.chain, no, layout.sha256(sign1))
-        return SealedBundle(self.head, data, tuple(draft.spans), opens_epoch=bool(draft.epochs))
+        return SealedBundle(self.head, data, spans, opens_epoch=bool(epochs))
+
+
+def _split(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
+    """The first `count` records, and the others if there are any."""
+    content = batch.content
+    if isinstance(content, Gap) or count == len(content):
+        return batch, None
+    return Batch(batch.stream, content[:count]), Batch(batch.stream, content[count:])
 
 
 def _fit(content: tuple[Record, ...] | tuple[Event, ...] | Gap, room_bytes: int) -> tuple[int, bytes]:
-    """How many of the records fit, and the plaintext that says so; 0 if none does."""
+    """How many of the records fit, and the plaintext that says so; 0 if none does. Raises `SealError`."""
     if isinstance(content, Gap):
-        plaintext = cbor.encode([content.cause, content.from_ms, content.to_ms])
-        return (1, plaintext) if len(plaintext) <= room_bytes else (0, b"")
+        plaintext = encode_gap(content)
+        return (content.count, plaintext) if len(plaintext) <= room_bytes else (0, b"")
+    if not content:
+        raise SealError("a batch holds at least one record")
     count = min(len(content), MAX_RECORDS)
-    while count:
+    while count and room_bytes > 0:
         plaintext = _encode(content[:count])
         if len(plaintext) <= room_bytes:
             return count, plaintext
-        count = min(count - 1, count * max(room_bytes, 0) // len(plaintext))
+        count = min(count - 1, count * room_bytes // len(plaintext))
     return 0, b""
 
 
 def _encode(content: tuple[Record, ...] | tuple[Event, ...]) -> bytes:
-    first = content[0]
-    if isinstance(first, Event):
-        return encode_events(each for each in content if isinstance(each, Event))
-    return encode_records([each for each in content if isinstance(each, Record)])
+    if isinstance(content[0], Event):
+        return encode_events(content)
+    return encode_records(content)
 
 
 def _times_ms(content: tuple[Record, ...] | tuple[Event, ...] | Gap) -> tuple[int, int]:
