@@ -33,12 +33,20 @@ async def serve(pages: Mapping[str, Page], *, listen: str | Path) -> AsyncIterat
     `listen` is HOST:PORT, or the path of a Unix socket, which only the owner can open.
     Raises `ConfigError` if the address can't be had.
     """
+    clients: set[asyncio.Task[None]] = set()
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, h11.RemoteProtocolError, TimeoutError):
-            async with asyncio.timeout(_DEADLINE_S):
-                await _answer(pages, reader, writer)
-        writer.close()
+        if task := asyncio.current_task():
+            clients.add(task)
+            task.add_done_callback(clients.discard)
+        try:
+            with suppress(OSError, h11.RemoteProtocolError, TimeoutError):
+                async with asyncio.timeout(_DEADLINE_S):
+                    await _answer(pages, reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     try:
         if isinstance(listen, Path):
@@ -52,6 +60,9 @@ async def serve(pages: Mapping[str, Page], *, listen: str | Path) -> AsyncIterat
         raise ConfigError(f"cannot listen on {listen}: {error.strerror}") from error
     async with server:
         yield
+    for task in clients:
+        task.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
 
 
 async def _answer(pages: Mapping[str, Page], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,3 +108,4 @@ async def fetch(path: str, *, socket: Path) -> bytes:
                 return body
     finally:
         writer.close()
+        await writer.wait_closed()

@@ -18,6 +18,7 @@ async def ask(port: int, request: bytes) -> bytes:
     writer.write(request)
     answer = await reader.read()
     writer.close()
+    await writer.wait_closed()
     return answer
 
 
@@ -61,6 +62,8 @@ async def test_garbage_costs_that_connection_alone(garbage: bytes) -> None:
         with suppress(ConnectionResetError):
             assert b"here" not in await reader.read()
         writer.close()
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()
         assert b"here" in await ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
