@@ -1,0 +1,110 @@
+"""How far a reading may be trusted: the device's own doubts, what is possible, and how fast it may change."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gateway.health.metrics import METRICS, Limits
+from gateway.model import Extra, ExtraValue, Quality, Reading, Reason, Record
+
+_NOT_PATIENT: Final = Reason.CONTROL_SOLUTION | Reason.DEMO_DATA | Reason.TEST_DATA
+_VOID: Final = Reason.NO_VALUE | Reason.IMPLAUSIBLE | Reason.UNIT_MISTAKE | Reason.SENSOR_FAULT | Reason.NOT_READY
+_DOUBTFUL: Final = (
+    Reason.OUT_OF_RANGE
+    | Reason.RATE_OF_CHANGE
+    | Reason.SIGNAL
+    | Reason.CALIBRATION
+    | Reason.TIME_DOUBTFUL
+    | Reason.DEVICE_DOUBTS
+    | Reason.CONTRADICTION
+)
+
+_RATE_WINDOW_MS: Final = 15 * 60_000
+"""Two readings further apart say nothing about a rate."""
+_SHORTEST_MS: Final = 60_000
+"""Readings that are closer count as this far apart: times are whole minutes, and values have noise."""
+
+
+def quality_of(reasons: Reason) -> Quality:
+    """What follows from `reasons`; the rest of them are notes."""
+    if reasons & _NOT_PATIENT:
+        return Quality.NOT_PATIENT
+    if reasons & _VOID:
+        return Quality.VOID
+    return Quality.DOUBTFUL if reasons & _DOUBTFUL else Quality.GOOD
+
+
+class Assessor:
+    """Judges readings one by one; remembers the last sound value of each device and metric.
+
+    `limits` replace those of `METRICS`, by metric code. A judgement is put beside the value and never changes it.
+    """
+
+    def __init__(self, limits: Mapping[int, Limits] | None = None) -> None:
+        self._limits = {code: metric.limits for code, metric in METRICS.items()} | dict(limits or {})
+        self._last: dict[tuple[str, int], tuple[int, float]] = {}
+
+    def assess(self, reading: Reading) -> Record:
+        """The reading with its quality, and in `Extra.REASONS` why."""
+        reasons = reading.reasons | self._judge(reading)
+        extras = reading.extras
+        if reasons:
+            extras = with_extra(extras, Extra.REASONS, int(reasons))
+        return Record(
+            device=reading.device,
+            metric=reading.metric,
+            mantissa=reading.mantissa,
+            exponent=reading.exponent,
+            time_ms=reading.time_ms,
+            quality=quality_of(reasons),
+            extras=extras,
+        )
+
+    def _judge(self, reading: Reading) -> Reason:
+        if reading.mantissa is None:
+            return Reason.NO_VALUE
+        limits = self._limits.get(reading.metric)
+        if limits is None:
+            return Reason.NONE
+        value = _as_float(reading.mantissa, reading.exponent)
+        if not _within(value, limits.reject_below, limits.reject_above):
+            return Reason.IMPLAUSIBLE | _mistake(value, limits, METRICS[reading.metric].unit_factors)
+        within = _within(value, limits.flag_below, limits.flag_above)
+        reasons = Reason.NONE if within else Reason.OUT_OF_RANGE
+        if limits.rate_per_min is not None and quality_of(reading.reasons) in (Quality.GOOD, Quality.DOUBTFUL):
+            reasons |= self._judge_rate(reading, value, limits.rate_per_min)
+        return reasons
+
+    def _judge_rate(self, reading: Reading, value: float, rate_per_min: float) -> Reason:
+        key = (reading.device, reading.metric)
+        before = self._last.get(key)
+        self._last[key] = (reading.time_ms, value)
+        if before is None:
+            return Reason.NONE
+        apart_ms = abs(reading.time_ms - before[0])
+        if apart_ms > _RATE_WINDOW_MS:
+            return Reason.NONE
+        believed = rate_per_min * max(apart_ms, _SHORTEST_MS) / 60_000
+        return Reason.RATE_OF_CHANGE if abs(value - before[1]) > believed else Reason.NONE
+
+
+def with_extra(
+    extras: tuple[tuple[int, ExtraValue], ...], key: Extra, value: ExtraValue
+) -> tuple[tuple[int, ExtraValue], ...]:
+    """`extras` with one more or another value, in ascending order of keys."""
+    return tuple(sorted({**dict(extras), int(key): value}.items()))
+
+
+def _as_float(mantissa: int, exponent: int) -> float:
+    """Correctly rounded, so that a value on a limit is within it."""
+    return mantissa / 10**-exponent if exponent < 0 else float(mantissa * 10**exponent)
+
+
+def _within(value: float, lowest: float | None, highest: float | None) -> bool:
+    return (lowest is None or value >= lowest) and (highest is None or value <= highest)
+
+
+def _mistake(value: float, limits: Limits, factors: Sequence[float]) -> Reason:
+    """Whether another unit would make the impossible ordinary."""
+    others = [other for factor in factors for other in (value * factor, value / factor)]
+    ordinary = any(other and _within(other, limits.flag_below, limits.flag_above) for other in others)
+    return Reason.UNIT_MISTAKE if ordinary else Reason.NONE
