@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import ClassVar, Final
 
 from gateway.errors import DecodeError
-from gateway.health.crc import CRC_OCTETS, split_crc, with_crc
+from gateway.health.crc import CRC_OCTETS, CrcError, split_crc, with_crc
 from gateway.health.date_time import DateTime, utc_offset_min
 from gateway.health.measurement import (
     DATE_TIME,
@@ -140,18 +140,22 @@ class Records(Measurement):
     FLAGS_OCTETS: ClassVar[int] = 0
 
     records: tuple[Record, ...]
+    cut_short: bool = field(default=False, compare=False)
+    """A record's CRC was wrong: it and all that followed were dropped, as none can be told from the next any more."""
 
     @classmethod
     def decode(cls, value: bytes, *, e2e_crc: bool | None = None) -> "Records":
-        """Read `value`; one record that is wrong refuses them all, as none can be told from the next any more.
-
-        Raises `DecodeError`.
-        """
-        records = []
+        """Read `value` up to the first record with a wrong CRC. Raises `DecodeError` if that is the first of all."""
+        records: list[Record] = []
         at = 0
         while at < len(value):
             record = value[at : at + max(value[at], _SMALLEST_RECORD)]
-            records.append(Record.decode(record, e2e_crc=e2e_crc))
+            try:
+                records.append(Record.decode(record, e2e_crc=e2e_crc))
+            except CrcError:
+                if not records:
+                    raise
+                return cls(records=tuple(records), cut_short=True)
             at += len(record)
         if not records:
             raise DecodeError("no record")
@@ -162,8 +166,9 @@ class Records(Measurement):
         return b"".join(record.encode(e2e_crc=e2e_crc) for record in self.records)
 
     def fields(self) -> Fields:
-        """Those of each record."""
-        return {"records": [record.fields() for record in self.records]}
+        """Those of each record, and whether some were dropped."""
+        out: Fields = {"records": [record.fields() for record in self.records]}
+        return out | {"cut_short": True} if self.cut_short else out
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
         """Those of all records, taken at `time_ms`: right for a single one, else see `Record.offset_min`."""

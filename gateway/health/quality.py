@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.health.metrics import METRICS, Limits
+from gateway.health.metrics import GLUCOSE, METRICS, Limits
 from gateway.model import Extra, ExtraValue, Quality, Reading, Reason, Record
 
 _NOT_PATIENT: Final = Reason.CONTROL_SOLUTION | Reason.DEMO_DATA | Reason.TEST_DATA
@@ -18,6 +18,9 @@ _DOUBTFUL: Final = (
     | Reason.CONTRADICTION
 )
 
+_ALARMS: Final = 0x3F << 16
+"""CGM: patient low or high, hypo- or hyperglycaemic, falling or rising too fast."""
+
 _RATE_WINDOW_MS: Final = 15 * 60_000
 """Two readings further apart say nothing about a rate."""
 _SHORTEST_MS: Final = 60_000
@@ -31,6 +34,20 @@ def quality_of(reasons: Reason) -> Quality:
     if reasons & _VOID:
         return Quality.VOID
     return Quality.DOUBTFUL if reasons & _DOUBTFUL else Quality.GOOD
+
+
+def urgent(record: Record) -> bool:
+    """Whether the monitor itself raises an alarm, and its value doesn't speak against it: such a record can't wait."""
+    extras = dict(record.extras)
+    status, reasons = extras.get(Extra.STATUS), extras.get(Extra.REASONS)
+    return (
+        record.metric == GLUCOSE
+        and record.quality in (Quality.GOOD, Quality.DOUBTFUL)
+        and Extra.BACKFILLED not in extras
+        and isinstance(status, int)
+        and bool(status & _ALARMS)
+        and not (isinstance(reasons, int) and reasons & Reason.CONTRADICTION)
+    )
 
 
 class Assessor:
