@@ -18,7 +18,7 @@ from gateway.ble.inventory import Device
 from gateway.ble.profiles import RACP, Profile
 from gateway.ble.progress import Item, Numbering, Progress
 from gateway.ble.racp import Transfer
-from gateway.errors import DecodeError, DeviceError, LinkError, ProcedureError
+from gateway.errors import BondError, DecodeError, DeviceError, LinkError, ProcedureError
 from gateway.model import Cursor, Extra, Frame, Reading, Reason
 
 Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
@@ -29,6 +29,8 @@ _QUEUE = 8192
 _RESYNC_S = 60.0
 """How often to ask for stored records again while connected: some meters never send one unasked."""
 _REFUSED_S = 2.0
+_NOT_SECURE_ENOUGH = (0x05, 0x0F)
+"""ATT errors: insufficient authentication, insufficient encryption."""
 
 
 def uuid(characteristic: int) -> str:
@@ -82,8 +84,7 @@ class Collector:
         """
         self._client = client
         for characteristic in self._profile.characteristics:
-            if self._client.services.get_characteristic(uuid(characteristic)):
-                await self._client.start_notify(uuid(characteristic), self._on_value)
+            await self._subscribe(characteristic)
         try:
             await self._begin()
             while True:
@@ -91,14 +92,33 @@ class Collector:
         finally:
             self._hand_on(None)
 
+    async def _subscribe(self, characteristic: int) -> None:
+        """Hear of its values, if the device has it."""
+        if not self._client.services.get_characteristic(uuid(characteristic)):
+            return
+        try:
+            await self._client.start_notify(uuid(characteristic), self._on_value)
+        except BleakGATTProtocolError as error:
+            raise self._refused(error) from error
+
     async def _read(self, characteristic: int) -> bytes | None:
         """Its value, or None if the device lacks it or will not tell."""
         if not self._client.services.get_characteristic(uuid(characteristic)):
             return None
         try:
             return bytes(await self._client.read_gatt_char(uuid(characteristic)))
-        except BleakGATTProtocolError:
+        except BleakGATTProtocolError as error:
+            refused = self._refused(error)
+            if isinstance(refused, BondError):
+                raise refused from error
             return None
+
+    def _refused(self, error: BleakGATTProtocolError) -> DeviceError:
+        """What an ATT error means. A link that we hold for secure and the device doesn't: it has lost our bond."""
+        address = self._device.address
+        if error.code in _NOT_SECURE_ENOUGH:
+            return BondError(f"{address}: does not know this gateway's bond any more; pair it again")
+        return ProcedureError(f"{address}: refuses: {error}")
 
     def _on_value(self, characteristic: BleakGATTCharacteristic, value: bytearray) -> None:
         number = int(characteristic.uuid[4:8], 16)
@@ -211,7 +231,7 @@ class Collector:
             self._transfer = None
             self._hand_on(None)
             self._next_transfer = self._clock() + _REFUSED_S
-            self._on_error(ProcedureError(f"{self._device.address}: its control point refuses: {error}"))
+            self._on_error(self._refused(error))
 
 
 def _from_store(reading: Reading) -> Reading:

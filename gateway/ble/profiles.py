@@ -4,18 +4,24 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from gateway import health
 from gateway.ble.inventory import Device
 from gateway.ble.progress import Item, Numbering
 from gateway.errors import ProcedureError
 from gateway.health import cgm, gls, plx
-from gateway.health import time as device_time
+from gateway.health.date_time import decode_date_time
+from gateway.health.measurement import Measurement
+from gateway.health.reading import in_order
 from gateway.model import Extra, ExtraValue, Frame, Reading, TimeSource
+
+M = TypeVar("M", bound=Measurement)
 
 RACP = 0x2A52
 
 _CURRENT_TIME = 0x2A2B
+_DATE_TIME_OCTETS = 7
 
 _MINUTE_MS = 60_000
 _CLOCK_RESOLUTION_MS = 1_000
@@ -60,16 +66,19 @@ class _Cgm:
         self.session: str | None = None
 
     async def prepare(self, read: Read) -> None:
-        feature = await _required(read, 0x2AA8)
-        self._e2e_crc = cgm.decode(0x2AA8, feature, e2e_crc=None).e2e_crc
-        start = cgm.decode(0x2AAA, await _required(read, 0x2AAA), e2e_crc=self._e2e_crc)
-        if start.moment is None:
-            raise ProcedureError(f"{self._address}: does not know when its session began")
-        self._start_ms = int(start.moment.timestamp() * 1000)
-        self.session = start.moment.isoformat()
+        """A sensor that was never told the time counts minutes all the same: its session began that long ago."""
+        self._e2e_crc = _told(cgm.Feature, 0x2AA8, await _required(read, 0x2AA8)).e2e_crc
+        start = _told(cgm.SessionStart, 0x2AAA, await _required(read, 0x2AAA), e2e_crc=self._e2e_crc)
+        if start.moment is not None:
+            self.session = start.moment.isoformat()
+            self._start_ms = int(start.moment.timestamp() * 1000)
+            return
+        status = _told(cgm.Status, 0x2AA9, await _required(read, 0x2AA9), e2e_crc=self._e2e_crc)
+        self.session = start.start.isoformat() if start.start.moment else None
+        self._start_ms = _now_ms() - status.offset_min * _MINUTE_MS
 
     def items(self, frame: Frame) -> list[Item]:
-        measurement = cgm.decode(frame.characteristic, frame.value, e2e_crc=self._e2e_crc)
+        measurement = _told(cgm.Records, frame.characteristic, frame.value, e2e_crc=self._e2e_crc)
         return [self._item(record) for record in measurement.records]
 
     def _item(self, record: cgm.Record) -> Item:
@@ -80,7 +89,7 @@ class _Cgm:
             Extra.SEQUENCE: record.offset_min,
             Extra.SESSION: self.session,
         }
-        readings = _mark(cgm.readings(record, device=self._address, time_ms=time_ms), extras)
+        readings = _mark(record.readings(device=self._address, time_ms=time_ms), extras)
         return Item(readings, record.offset_min, self.session or "", (self.session, record))
 
 
@@ -96,19 +105,18 @@ class _GlucoseMeter:
         self._clock_error_ms: int | None = None
 
     async def prepare(self, read: Read) -> None:
+        """Measure how far the meter's clock is from ours; the Current Time begins with a Date Time (CTS 1.1)."""
         value = await read(_CURRENT_TIME)
-        self._clock_error_ms = None
-        if value is not None:
-            now_ms = time.time_ns() // 1_000_000
-            self._clock_error_ms = now_ms - _as_utc_ms(device_time.decode(_CURRENT_TIME, value))
+        now = None if value is None else decode_date_time(value[:_DATE_TIME_OCTETS]).moment
+        self._clock_error_ms = None if now is None else _now_ms() - _as_utc_ms(now)
 
     def items(self, frame: Frame) -> list[Item]:
-        measurement = gls.decode(frame.characteristic, frame.value, e2e_crc=None)
-        base, moment = measurement.base_time, measurement.moment
-        time_ms, extras = self._when(moment, frame.received_ms)
-        extras |= {Extra.SEQUENCE: measurement.sequence, Extra.SESSION: base.isoformat() if base else ""}
-        readings = _mark(gls.readings(measurement, device=self._address, time_ms=time_ms), extras)
-        return [Item(readings, measurement.sequence, str(extras[Extra.SESSION]), measurement)]
+        measurement = _told(gls.Glucose, frame.characteristic, frame.value)
+        time_ms, extras = self._when(measurement.moment, frame.received_ms)
+        session = measurement.base_time.isoformat()
+        extras |= {Extra.SEQUENCE: measurement.sequence, Extra.SESSION: session}
+        readings = _mark(measurement.readings(device=self._address, time_ms=time_ms), extras)
+        return [Item(readings, measurement.sequence, session, measurement)]
 
     def _when(self, moment: datetime | None, received_ms: int) -> tuple[int, dict[Extra, ExtraValue]]:
         """Best time, and the extras that say how it came about."""
@@ -140,11 +148,11 @@ class _Oximeter:
         """Nothing to learn."""
 
     def items(self, frame: Frame) -> list[Item]:
-        measurement = plx.decode(frame.characteristic, frame.value, e2e_crc=None)
+        measurement = health.decode(frame.characteristic, frame.value)
         extras: dict[Extra, ExtraValue] = {Extra.TIME_SOURCE: TimeSource.RECEIVED}
         if isinstance(measurement, plx.SpotCheck) and measurement.moment is not None:
             extras[Extra.DEVICE_TIME] = measurement.moment.isoformat()
-        return [Item(_mark(plx.readings(measurement, device=self._address, time_ms=frame.received_ms), extras))]
+        return [Item(_mark(measurement.readings(device=self._address, time_ms=frame.received_ms), extras))]
 
 
 _PROFILES: dict[str, Callable[[str], Profile]] = {"cgm": _Cgm, "gls": _GlucoseMeter, "plx": _Oximeter}
@@ -162,12 +170,24 @@ async def _required(read: Read, characteristic: int) -> bytes:
     return value
 
 
+def _told(kind: type[M], characteristic: int, value: bytes, *, e2e_crc: bool | None = None) -> M:
+    measurement = health.decode(characteristic, value, e2e_crc=e2e_crc)
+    assert isinstance(measurement, kind)  # noqa: S101 - each characteristic has one kind
+    return measurement
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def _as_utc_ms(moment: datetime) -> int:
     """A device's local time, without a zone, as if it were UTC."""
     return int(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _mark(readings: tuple[Reading, ...], extras: dict[Extra, ExtraValue]) -> tuple[Reading, ...]:
+def _mark(readings: tuple[Reading, ...], more: dict[Extra, ExtraValue]) -> tuple[Reading, ...]:
+    """Add `more` to the extras of each."""
+    own = ({Extra(key): value for key, value in reading.extras} for reading in readings)
     return tuple(
-        replace(reading, extras=tuple(sorted({**dict(reading.extras), **extras}.items()))) for reading in readings
+        replace(reading, extras=in_order(extras | more)) for reading, extras in zip(readings, own, strict=True)
     )

@@ -56,10 +56,10 @@ class Progress:
     def begin(self, session: str | None) -> int | None:
         """Start a transfer; returns the first sequence to ask for, None for all.
 
-        `session` is the one that runs now, if the device tells. A counter's cursor record is asked for again: if it
-        has gone or changed, the meter was reset and everything is new.
+        `session` is the one that runs now; an offset device that cannot tell it is asked for everything. A counter's
+        cursor record is asked for again: if it has gone or changed, the meter was reset and everything is new.
         """
-        if session is not None and self.cursor and self.cursor.session != session:
+        if self._numbering is Numbering.OFFSET and self.cursor and self.cursor.session != session:
             self.cursor = None
         self.complete = False
         self._highest = None

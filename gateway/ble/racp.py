@@ -77,7 +77,7 @@ class Transfer:
         except DecodeError as error:
             return None if self._state is _State.ABORTING else self._abort(str(error), now)
         match answer:
-            case racp.NumberOfRecords(count) if self._state is _State.COUNTING:
+            case racp.NumberOfRecords(count, racp.Opcode.NUMBER_RESPONSE) if self._state is _State.COUNTING:
                 return self._announce(count, now)
             case racp.Response(racp.Opcode.REPORT_NUMBER, code) if self._state is _State.COUNTING:
                 return self._count_answered(code, now)

@@ -1,7 +1,6 @@
 """The three virtual wearables: a CGM and a glucose meter, which store what they measure, and an oximeter."""
 
 import asyncio
-import struct
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -9,7 +8,10 @@ from datetime import datetime, timedelta, timezone
 from bumble.gatt import Characteristic
 from bumble.link import LocalLink
 
+from gateway.health import cgm, gls, plx
+from gateway.health.date_time import DateTime, encode_date_time
 from gateway.health.metrics import GLUCOSE, GLUCOSE_CAPILLARY, PULSE_RATE, SPO2
+from gateway.health.sfloat import Number
 from gateway.lab.peripheral import LedgerWriter, Peripheral, wall_clock_ms
 from gateway.lab.physiology import Glucose, Oximetry
 from gateway.lab.record_access import RecordStore
@@ -21,7 +23,10 @@ GLS_ADDRESS = "F0:00:00:00:01:03"
 _ZONE = timezone(timedelta(hours=1))
 """The wearables' local time; what has no zone on the air is told in it."""
 
+_E2E_CRC = 1 << 12
+_INTERSTITIAL_FLUID = 0x59
 _DESIGN_LIFE_H = 14 * 24
+_CAPILLARY_FINGER = 0x11
 _GLS_TIME_FAULT = 1 << 9
 _PLX_TIMESTAMP = 1 << 3
 
@@ -53,10 +58,10 @@ class Cgm(Peripheral):
         self.add_service(
             0x181F,
             self._measurement,
-            self.readable(0x2AA8, _cgm_feature),
-            self.readable(0x2AA9, lambda: _with_crc(struct.pack("<H3x", self._offset()))),
+            self.readable(0x2AA8, cgm.Feature(features=_E2E_CRC, sample_type=_INTERSTITIAL_FLUID).encode),
+            self.readable(0x2AA9, self._status),
             self.readable(0x2AAA, lambda: _session_start(self._session_start)),
-            self.readable(0x2AAB, lambda: _with_crc(struct.pack("<H", _DESIGN_LIFE_H))),
+            self.readable(0x2AAB, lambda: cgm.SessionRunTime(run_time_h=_DESIGN_LIFE_H).encode(e2e_crc=True)),
             self.store.control_point,
         )
         self._begin_session(self._pace.session_age_s)
@@ -64,6 +69,9 @@ class Cgm(Peripheral):
         self._started_offset = max(int(self._pace.session_age_s / 60) - self._pace.lag_min, 0)
         for offset in range(0, self._started_offset + 1, self._pace.interval_min):
             self._measure(offset, backlog=True)
+
+    def _status(self) -> bytes:
+        return cgm.Status(offset_min=self._offset(), status=0, cal_temp=0, warning=0).encode(e2e_crc=True)
 
     def _begin_session(self, age_s: float) -> None:
         start = datetime.now(_ZONE) - timedelta(seconds=age_s)
@@ -97,7 +105,7 @@ class Cgm(Peripheral):
 
     def _measure(self, offset: int, *, backlog: bool = False) -> bytes:
         value = self._glucose.step(offset)
-        record = _cgm_record(value, offset)
+        record = cgm.Record(glucose=Number(value), offset_min=offset).encode(e2e_crc=True)
         sent_ms = int(self._session_start.timestamp() * 1000) + offset * 60_000 if backlog else wall_clock_ms()
         self._ledger.measured(
             self.address,
@@ -131,7 +139,7 @@ class GlucoseMeter(Peripheral):
         self.add_service(
             0x1808,
             self._measurement,
-            self.readable(0x2A51, lambda: struct.pack("<H", _GLS_TIME_FAULT)),
+            self.readable(0x2A51, gls.Feature(features=_GLS_TIME_FAULT).encode),
             self.store.control_point,
         )
         self.add_service(0x1805, self.readable(0x2A2B, lambda: _current_time(self._now())))
@@ -152,9 +160,11 @@ class GlucoseMeter(Peripheral):
 
     async def measure(self) -> None:
         """Store one reading and tell it to whoever listens."""
-        base = self._now().replace(microsecond=0, tzinfo=None)
+        base = DateTime.of(self._now())
         value = self._glucose.step(self._sequence * 5.0)
-        record = _gls_record(value, self._sequence, base)
+        record = gls.Glucose(
+            sequence=self._sequence, base_time=base, concentration=Number(value, -5), sample_type=_CAPILLARY_FINGER
+        ).encode()
         self._ledger.measured(
             self.address,
             characteristic=0x2A18,
@@ -181,7 +191,10 @@ class PulseOximeter(Peripheral):
         self.continuous = self.notifying(0x2A5F)
         self.spot_check = self.indicating(0x2A5E)
         self.add_service(
-            0x1822, self.continuous, self.spot_check, self.readable(0x2A60, lambda: struct.pack("<H", _PLX_TIMESTAMP))
+            0x1822,
+            self.continuous,
+            self.spot_check,
+            self.readable(0x2A60, plx.Features(rfu_flags=_PLX_TIMESTAMP).encode),
         )
 
     def subscribed(self) -> list[Characteristic[bytes]]:
@@ -202,13 +215,15 @@ class PulseOximeter(Peripheral):
         """One continuous value."""
         saturation, pulse = self._body.step()
         self._note(0x2A5F, "plx", self.continuous, saturation, pulse)
-        await self.notify(self.continuous, b"\x00" + _sfloat(saturation) + _sfloat(pulse))
+        value = plx.Continuous(spo2_pct=Number(saturation), pr_bpm=Number(pulse))
+        await self.notify(self.continuous, value.encode())
 
     async def measure_spot(self) -> None:
         """One spot-check with the oximeter's time, confirmed by whoever listens."""
         saturation, pulse = self._body.step()
         self._note(0x2A5E, "plx-spot", self.spot_check, saturation, pulse)
-        value = b"\x01" + _sfloat(saturation) + _sfloat(pulse) + _date_time(datetime.now(_ZONE))
+        now = DateTime.of(datetime.now(_ZONE))
+        value = plx.SpotCheck(spo2_pct=Number(saturation), pr_bpm=Number(pulse), timestamp=now).encode()
         for connection in self.subscribers(self.spot_check):
             await self.indicate(connection, self.spot_check, value)
 
@@ -225,41 +240,13 @@ class PulseOximeter(Peripheral):
         )
 
 
-def _sfloat(value: int, exponent: int = 0) -> bytes:
-    return ((exponent & 0xF) << 12 | value & 0xFFF).to_bytes(2, "little")
-
-
-def _date_time(moment: datetime) -> bytes:
-    return struct.pack("<H5B", *moment.timetuple()[:6])
-
-
 def _current_time(moment: datetime) -> bytes:
-    return _date_time(moment) + bytes([moment.isoweekday(), moment.microsecond * 256 // 1_000_000, 0])
+    """Current Time (0x2A2B): Date Time, day of week, 1/256 seconds, adjust reason."""
+    fractions = moment.microsecond * 256 // 1_000_000
+    return encode_date_time(DateTime.of(moment)) + bytes((moment.isoweekday(), fractions, 0))
 
 
 def _session_start(moment: datetime) -> bytes:
     zone = moment.utcoffset() or timedelta(0)
-    return _with_crc(_date_time(moment) + struct.pack("<bB", zone // timedelta(minutes=15), 0))
-
-
-def _cgm_feature() -> bytes:
-    return _with_crc((1 << 12).to_bytes(3, "little") + b"\x59")
-
-
-def _cgm_record(value: int, offset: int) -> bytes:
-    return _with_crc(b"\x08\x00" + _sfloat(value) + offset.to_bytes(2, "little"))
-
-
-def _gls_record(value_mg_dl: int, sequence: int, base: datetime) -> bytes:
-    head = b"\x02" + sequence.to_bytes(2, "little") + _date_time(base)
-    return head + _sfloat(value_mg_dl, -5) + b"\x11"
-
-
-def _with_crc(value: bytes) -> bytes:
-    """Append the E2E-CRC: CRC-16/MCRF4XX, least significant octet first."""
-    crc = 0xFFFF
-    for octet in value:
-        crc ^= octet
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x8408 if crc & 1 else 0)
-    return value + crc.to_bytes(2, "little")
+    start = cgm.SessionStart(start=DateTime.of(moment), time_zone=zone // timedelta(minutes=15), dst=0)
+    return start.encode(e2e_crc=True)

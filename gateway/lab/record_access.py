@@ -1,14 +1,15 @@
 """A wearable's store and its Record Access Control Point (0x2A52): counts, reports by sequence, never deletes."""
 
 import asyncio
-import struct
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 
 from bumble.att import ATT_Error
 from bumble.device import Connection
 from bumble.gatt import Characteristic
 
+from gateway.errors import DecodeError
+from gateway.health import racp
+from gateway.health.racp import Abort, Code, Filter, Opcode, Operator, Request
 from gateway.lab.peripheral import Peripheral
 
 UUID = 0x2A52
@@ -16,19 +17,7 @@ UUID = 0x2A52
 _CCCD_IMPROPERLY_CONFIGURED = 0xFD
 _PROCEDURE_IN_PROGRESS = 0xFE
 
-_REPORT, _ABORT, _COUNT, _COUNT_RESPONSE, _RESPONSE = 1, 3, 4, 5, 6
-_SUCCESS, _OP_NOT_SUPPORTED, _OPERATOR_NOT_SUPPORTED, _INVALID_OPERAND, _NO_RECORDS = 1, 2, 4, 5, 6
-
 Records = Sequence[bytes]
-
-
-class Operator(IntEnum):
-    """Which records a request means."""
-
-    ALL = 1
-    FROM = 3
-    OLDEST = 5
-    NEWEST = 6
 
 
 class RecordStore:
@@ -61,33 +50,29 @@ class RecordStore:
     def serve(self, request: bytes) -> tuple[Records, bytes | None]:
         """What to send for `request`: records, then the response."""
         opcode = request[0] if request else 0
-        if opcode == _ABORT:
-            return (), _response(opcode, _SUCCESS)
-        if opcode not in (_REPORT, _COUNT):
-            return (), _response(opcode, _OP_NOT_SUPPORTED)
         try:
-            records = self._select(request[1], request[2:])
-        except KeyError:
-            return (), _response(opcode, _OPERATOR_NOT_SUPPORTED)
-        except (IndexError, struct.error):
-            return (), _response(opcode, _INVALID_OPERAND)
-        if opcode == _COUNT:
-            return (), struct.pack("<BBH", _COUNT_RESPONSE, 0, len(records))
-        return records, _response(opcode, _SUCCESS if records else _NO_RECORDS)
+            asked = racp.decode(request)
+        except DecodeError:
+            return (), _response(opcode, Code.INVALID_OPERAND)
+        if isinstance(asked, Abort):
+            return (), _response(opcode, Code.SUCCESS)
+        if not isinstance(asked, Request) or asked.op not in (Opcode.REPORT, Opcode.REPORT_NUMBER):
+            return (), _response(opcode, Code.OPCODE_NOT_SUPPORTED)
+        records = self._select(asked)
+        if records is None:
+            return (), _response(opcode, Code.OPERATOR_NOT_SUPPORTED)
+        if asked.op is Opcode.REPORT_NUMBER:
+            return (), racp.NumberOfRecords(len(records)).encode()
+        return records, _response(opcode, Code.SUCCESS if records else Code.NO_RECORDS)
 
-    def _select(self, operator: int, operand: bytes) -> Records:
-        records = [record for _, record in self._records]
-        match operator:
-            case Operator.ALL:
-                return records
-            case Operator.FROM:
-                _filter, first = struct.unpack("<BH", operand)
+    def _select(self, asked: Request) -> Records | None:
+        """Records that are meant; None for an operator that this wearable does not know."""
+        match asked:
+            case Request(operator=Operator.ALL):
+                return [record for _, record in self._records]
+            case Request(operator=Operator.FROM, filter=Filter.SEQUENCE, operands=(int(first),)):
                 return [record for sequence, record in self._records if sequence >= first]
-            case Operator.OLDEST:
-                return records[:1]
-            case Operator.NEWEST:
-                return records[-1:]
-        raise KeyError(operator)
+        return None
 
     def _on_write(self, connection: Connection, request: bytes) -> None:
         """GLS 1.0.1, section 3.3: subscribe first, and one procedure at a time."""
@@ -95,7 +80,7 @@ class RecordStore:
         if connection not in subscribed(self.control_point) or connection not in subscribed(self._characteristic):
             raise ATT_Error(_CCCD_IMPROPERLY_CONFIGURED)
         if self._procedure:
-            if request[:1] != bytes([_ABORT]):
+            if request[:1] != bytes((Opcode.ABORT,)):
                 raise ATT_Error(_PROCEDURE_IN_PROGRESS)
             self._procedure.cancel()
         self._procedure = task = asyncio.create_task(self._run(connection, request))
@@ -113,4 +98,4 @@ class RecordStore:
 
 
 def _response(opcode: int, code: int) -> bytes:
-    return bytes([_RESPONSE, 0, opcode, code])
+    return racp.Response(opcode, code).encode()
