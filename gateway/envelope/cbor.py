@@ -11,6 +11,7 @@ import cbor2
 from gateway.errors import MalformedError
 
 _MAX_DEPTH = 12
+_TAGS = frozenset({16, 18, 96})
 _TAGS_WITH_MEANING = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
 _CONTAINERS = frozenset({tuple, cbor2.frozendict, cbor2.CBORTag})
@@ -41,7 +42,7 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value
     """The value whose deterministic encoding `data` is: int, bytes, str, None, tuple, mapping, `cbor2.CBORTag`.
 
     Raises `MalformedError` for anything else: other forms of the same value, trailing bytes, deep nesting, floats,
-    simple values but null, and tags that a decoder would act on.
+    simple values but null, tags but those of COSE.
     """
     try:
         value = cbor2.loads(
@@ -72,6 +73,8 @@ def _check_kinds(items: tuple[object, ...]) -> None:
         if type(item) is tuple:
             _check_kinds(item)
         elif type(item) is cbor2.CBORTag:
+            if item.tag not in _TAGS:
+                raise MalformedError("the only tags are those of COSE")
             _check_kinds((item.value,))
         elif type(item) is cbor2.frozendict:
             _check_keys(tuple(item))
