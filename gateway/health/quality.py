@@ -1,15 +1,16 @@
 """How far a reading may be trusted: the device's own doubts, what is possible, and how fast it may change."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.health.metrics import GLUCOSE, METRICS, Limits
 from gateway.model import Extra, ExtraValue, Quality, Reading, Reason, Record
 
 _NOT_PATIENT: Final = Reason.CONTROL_SOLUTION | Reason.DEMO_DATA | Reason.TEST_DATA
-_VOID: Final = Reason.NO_VALUE | Reason.IMPLAUSIBLE | Reason.UNIT_MISTAKE | Reason.SENSOR_FAULT | Reason.NOT_READY
+_VOID: Final = Reason.NO_VALUE | Reason.IMPLAUSIBLE | Reason.SENSOR_FAULT | Reason.NOT_READY
 _DOUBTFUL: Final = (
     Reason.OUT_OF_RANGE
+    | Reason.UNIT_MISTAKE
     | Reason.RATE_OF_CHANGE
     | Reason.SIGNAL
     | Reason.CALIBRATION
@@ -84,9 +85,10 @@ class Assessor:
             return Reason.NONE
         value = _as_float(reading.mantissa, reading.exponent)
         if not _within(value, limits.reject_below, limits.reject_above):
-            return Reason.IMPLAUSIBLE | _mistake(value, limits, METRICS[reading.metric].unit_factors)
-        within = _within(value, limits.flag_below, limits.flag_above)
-        reasons = Reason.NONE if within else Reason.OUT_OF_RANGE
+            return Reason.IMPLAUSIBLE | _mistake(value, limits, reading.metric)
+        reasons = Reason.NONE
+        if not _within(value, limits.flag_below, limits.flag_above):
+            reasons = Reason.OUT_OF_RANGE | _mistake(value, limits, reading.metric)
         if limits.rate_per_min is not None and quality_of(reading.reasons) in (Quality.GOOD, Quality.DOUBTFUL):
             reasons |= self._judge_rate(reading, value, limits.rate_per_min)
         return reasons
@@ -120,8 +122,14 @@ def _within(value: float, lowest: float | None, highest: float | None) -> bool:
     return (lowest is None or value >= lowest) and (highest is None or value <= highest)
 
 
-def _mistake(value: float, limits: Limits, factors: Sequence[float]) -> Reason:
-    """Whether another unit would make the impossible ordinary."""
-    others = [other for factor in factors for other in (value * factor, value / factor)]
-    ordinary = any(other and _within(other, limits.flag_below, limits.flag_above) for other in others)
-    return Reason.UNIT_MISTAKE if ordinary else Reason.NONE
+def _mistake(value: float, limits: Limits, metric: int) -> Reason:
+    """Whether the value would be ordinary in another unit that the metric is often told in."""
+    factors = METRICS[metric].unit_factors if metric in METRICS else ()
+    others = (other for factor in factors for other in (value * factor, value / factor))
+    return Reason.UNIT_MISTAKE if any(other and _ordinary(other, limits) for other in others) else Reason.NONE
+
+
+def _ordinary(value: float, limits: Limits) -> bool:
+    return _within(value, limits.flag_below, limits.flag_above) and _within(
+        value, limits.reject_below, limits.reject_above
+    )
