@@ -135,6 +135,10 @@ class Peripheral:
         )
         await self.device.start_advertising(auto_restart=True, advertising_data=bytes(advertisement))
 
+    async def stop(self) -> None:
+        """Leave the air for good."""
+        await self.device.power_off()
+
     async def drop(self) -> None:
         """End every link, as if carried out of reach."""
         for connection in list(self.device.connections.values()):

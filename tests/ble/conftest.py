@@ -118,6 +118,8 @@ class Ward:
         for gateway in self.gateways:
             await gateway.stop()
         await self.air.close()
+        for wearable in (self.cgm, self.meter, self.oximeter):
+            await wearable.stop()
         self.ledger.close()
 
     def emitted(self, device: str) -> list[dict]:

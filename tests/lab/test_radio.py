@@ -53,6 +53,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     for radio in site.radios:
         await radio.close()
     await site.air.close()
+    await site.wearable.stop()
     site.ledger.close()
 
 
