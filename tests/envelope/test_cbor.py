@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from gateway.envelope import cbor
 from gateway.errors import MalformedError
 
-SCALARS = (
-    st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=40) | st.text(st.characters(codec="utf-8")) | st.none()
-)
+SCALARS = st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=40) | st.text(st.characters(codec="utf-8")) | st.none()
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=5).map(tuple)
-    | st.dictionaries(st.integers(0, 23), inner, max_size=4)
-    | st.builds(cbor2.CBORTag, st.sampled_from((16, 18, 96)), inner),
+    lambda inner: (
+        st.lists(inner, max_size=5).map(tuple)
+        | st.dictionaries(st.integers(0, 23), inner, max_size=4)
+        | st.builds(cbor2.CBORTag, st.sampled_from((16, 18, 96)), inner)
+    ),
     max_leaves=12,
 )
 
