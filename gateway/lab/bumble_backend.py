@@ -5,9 +5,9 @@ as on BlueZ: a bonded link is encrypted while connecting, services are discovere
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from bleak.args import SizedBuffer
@@ -34,6 +34,12 @@ def _uuid(uuid: core.UUID) -> str:
     return str(UUID(bytes=uuid.to_bytes(force_128=True)[::-1]))
 
 
+def _retrieved(work: asyncio.Task[Any]) -> None:
+    """Nobody may be left to hear of an error on a link that has ended."""
+    if not work.cancelled():
+        work.exception()
+
+
 class BumbleClient(BaseBleakClient):
     """One link to a peripheral."""
 
@@ -49,6 +55,7 @@ class BumbleClient(BaseBleakClient):
         super().__init__(address_or_ble_device, disconnected_callback=disconnected_callback, timeout=timeout)
         self._host = host
         self._peer: Peer | None = None
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     @override
@@ -77,6 +84,7 @@ class BumbleClient(BaseBleakClient):
         connection = await self._translated(self._host.connect_le(self.address, timeout=self._timeout))
         connection.on(Connection.EVENT_DISCONNECTION, self._on_disconnection)
         self._peer = Peer(connection)
+        self._ended = asyncio.get_running_loop().create_future()
         try:
             await self._while_connected(self._set_up(self._peer, pair=pair))
         except BaseException:
@@ -119,6 +127,8 @@ class BumbleClient(BaseBleakClient):
 
     def _on_disconnection(self, _reason: int) -> None:
         self._peer = self.services = None
+        if not self._ended.done():
+            self._ended.set_result(None)
         if self._disconnected_callback:
             self._disconnected_callback()
 
@@ -144,15 +154,30 @@ class BumbleClient(BaseBleakClient):
             raise BleakError(f"{self.address}: not connected")
         return self._peer
 
-    async def _while_connected(self, awaitable: Awaitable[T]) -> T:
-        """Wait for something on this link, for as long as it lasts."""
-        return await self._translated(self._connected().connection.cancel_on_disconnection(awaitable))
+    async def _while_connected(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Wait for something on this link, for as long as it lasts.
+
+        Bumble's own `cancel_on_disconnection` is not enough: `asyncio.wait_for`, which it uses below, loses a
+        cancellation that comes together with an answer (Python 3.11), and then waits out ATT's 30 s on a dead link.
+        """
+        ended = self._ended
+        self._connected()
+        work = asyncio.create_task(coroutine)
+        work.add_done_callback(_retrieved)
+        try:
+            await asyncio.wait((work, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not work.done():
+                work.cancel()
+        if ended.done():
+            raise BleakError(f"{self.address}: the link ended")
+        return await self._translated(work)
 
     async def _translated(self, awaitable: Awaitable[T]) -> T:
         """Wait, with bumble's errors as bleak's.
 
-        Bumble cancels whatever waits on a link or radio that ends, which would silently end the waiting task; and
-        `asyncio.wait_for`, which it uses, loses a cancellation that comes together with the answer (Python 3.11).
+        Bumble cancels whatever waits on a link or radio that ends, which would silently end the waiting task, and
+        loses cancellations that come together with an answer.
         """
         waiting = asyncio.current_task()
         try:
