@@ -8,11 +8,8 @@ import importlib
 import pkgutil
 
 from gateway.errors import DecodeError
-from gateway.health.measurement import Fields, Measurement
+from gateway.health.measurement import VALUE_MAX_OCTETS, Fields, Measurement
 from gateway.model import Reading
-
-VALUE_MAX_OCTETS = 512
-"""No attribute is longer (Bluetooth Core, volume 3, part F, 3.2.9)."""
 
 
 def _found() -> dict[int, type[Measurement]]:

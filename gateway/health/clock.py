@@ -5,13 +5,8 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final, Self
 
 from gateway.errors import DecodeError
-from gateway.health.date_time import (
-    DateTime,
-    decode_dst,
-    decode_time_zone,
-    utc_offset_min,
-)
-from gateway.health.measurement import DATE_TIME, U8, Fields, Measurement, Wire, on_wire
+from gateway.health.date_time import DateTime, utc_offset_min
+from gateway.health.measurement import DATE_TIME, DST, TIME_ZONE, U8, Fields, Measurement, Wire, on_wire
 
 _SUNDAY: Final = 7
 _FRACTIONS: Final = 256
@@ -65,8 +60,8 @@ class LocalTimeInformation(Measurement):
 
     FLAGS_OCTETS: ClassVar[int] = 0
 
-    time_zone: int = on_wire(Wire("b", decode_time_zone))
-    dst: int = on_wire(Wire("B", decode_dst))
+    time_zone: int = on_wire(TIME_ZONE)
+    dst: int = on_wire(DST)
 
     def fields(self) -> Fields:
         """As declared, with the offset from UTC, null if it is unknown."""

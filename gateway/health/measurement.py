@@ -22,8 +22,11 @@ from typing import Any, ClassVar, Final, Self
 from gateway.errors import DecodeError
 from gateway.health.crc import split_crc, with_crc
 from gateway.health.date_time import DateTime, decode_date_time, decode_dst, decode_time_zone, encode_date_time
-from gateway.health.sfloat import Number, decode_float, decode_sfloat, encode_float, encode_sfloat
+from gateway.health.sfloat import Number, Special, decode_float, decode_sfloat, encode_float, encode_sfloat
 from gateway.model import Reading
+
+VALUE_MAX_OCTETS: Final = 512
+"""No attribute is longer (Bluetooth Core, volume 3, part F, 3.2.9)."""
 
 Fields = dict[str, Any]
 """A value for people and scripts: int, str, bool, None, `Number`, and lists and dicts of them."""
@@ -49,6 +52,23 @@ FLOAT = Wire("I", decode_float, encode_float)
 DATE_TIME = Wire("7s", decode_date_time, encode_date_time)
 TIME_ZONE = Wire("b", decode_time_zone)
 DST = Wire("B", decode_dst)
+U16_UNSUCCESSFUL: Final = 0xFFFF
+
+
+def scaled(exponent: int, *, step: int = 1, may_fail: bool = False) -> Wire:
+    """A 16-bit count of `step * 10**exponent`; with `may_fail`, 0xFFFF says that the measurement was unsuccessful."""
+
+    def decode(raw: int) -> Number:
+        return Number(None, 0, Special.NAN) if may_fail and raw == U16_UNSUCCESSFUL else Number(raw * step, exponent)
+
+    def encode(number: Number) -> int:
+        if number.mantissa is None:
+            return U16_UNSUCCESSFUL
+        if number.exponent != exponent or number.mantissa % step:
+            raise ValueError(f"{number} is not a count of {step}e{exponent}")
+        return number.mantissa // step
+
+    return Wire("H", decode, encode)
 
 
 @dataclass(frozen=True, slots=True)
