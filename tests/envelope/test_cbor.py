@@ -1,4 +1,5 @@
 import time
+from contextlib import suppress
 
 import cbor2
 import pytest
@@ -127,8 +128,6 @@ def test_a_lone_surrogate_is_not_encoded() -> None:
 )
 def test_hostile_bytes_are_answered_quickly(data: bytes) -> None:
     started_s = time.process_time()
-    try:
+    with suppress(MalformedError):
         cbor.decode(data)
-    except MalformedError:
-        pass
     assert time.process_time() - started_s < 1
