@@ -62,10 +62,12 @@ def anomaly(signs: Iterable[object]) -> Reason:
 def convert(number: Number, factor: Fraction, *, offset: int = 0) -> Number:
     """`(number + offset) * factor`, rounded half to even and so finely that the original value can be told from it.
 
-    A factor of 1 or more keeps the exponent; a smaller one costs one more digit.
+    A factor of 1 or more keeps the exponent; a smaller one costs as many digits more as it is decades smaller.
     """
     if number.mantissa is None:
         return number
-    exponent = number.exponent if factor >= 1 else number.exponent - 1
+    exponent, step = number.exponent, factor
+    while step < 1:
+        exponent, step = exponent - 1, step * 10
     exact = (number.mantissa * Fraction(10) ** number.exponent + offset) * factor
     return Number(round(exact / Fraction(10) ** exponent), exponent)
