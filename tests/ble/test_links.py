@@ -253,3 +253,15 @@ async def test_a_radio_that_goes_away_ends_the_room(ward: Ward) -> None:
     with pytest.raises(ExceptionGroup) as ended:
         await gateway.task
     assert ended.group_contains(LinkError, match="radio has gone")
+
+
+async def test_a_bond_that_a_man_in_the_middle_could_have_made_is_not_used(ward: Ward) -> None:
+    ward.assign("cgm")
+    first = await ward.gateway()
+    await until(lambda: ("link-up", CGM_ADDRESS) in first.events)
+    await ward.stop(first)
+    ward.bonds.write_text(ward.bonds.read_text().replace('"authenticated": true', '"authenticated": false'))
+    second = await ward.gateway()
+    await until(lambda: any("not authenticated" in str(error) for error in second.errors))
+    assert second.events == []
+    assert second.taken == []
