@@ -26,7 +26,7 @@ def add_parser(commands: common.Subparsers) -> None:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from gateway.health.line import decode_line, fields
+    from gateway.health.line import decode_line, fields, to_json
 
     e2e_crc = _E2E_CRC[arguments.e2e_crc]
     if arguments.characteristic == _STDIN and arguments.hex is None:
@@ -38,5 +38,6 @@ def _decode(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(decode_line(f"{arguments.characteristic} {arguments.hex}", e2e_crc=e2e_crc))
     else:
-        common.show(fields(arguments.characteristic, arguments.hex, e2e_crc=e2e_crc), as_json=False)
+        told = fields(arguments.characteristic, arguments.hex, e2e_crc=e2e_crc)
+        common.show({name: to_json(value) for name, value in told.items()}, as_json=False)
     return 0
