@@ -6,9 +6,9 @@ from typing import Final
 from gateway.health.metrics import GLUCOSE, METRICS, Limits
 from gateway.model import Extra, ExtraValue, Quality, Reading, Reason, Record
 
-_NOT_PATIENT: Final = Reason.CONTROL_SOLUTION | Reason.DEMO_DATA | Reason.TEST_DATA
-_VOID: Final = Reason.NO_VALUE | Reason.IMPLAUSIBLE | Reason.SENSOR_FAULT | Reason.NOT_READY
-_DOUBTFUL: Final = (
+_NOT_PATIENT: Final = int(Reason.CONTROL_SOLUTION | Reason.DEMO_DATA | Reason.TEST_DATA)
+_VOID: Final = int(Reason.NO_VALUE | Reason.IMPLAUSIBLE | Reason.SENSOR_FAULT | Reason.NOT_READY)
+_DOUBTFUL: Final = int(
     Reason.OUT_OF_RANGE
     | Reason.UNIT_MISTAKE
     | Reason.RATE_OF_CHANGE
@@ -30,11 +30,12 @@ _SHORTEST_MS: Final = 60_000
 
 def quality_of(reasons: Reason) -> Quality:
     """What follows from `reasons`; the rest of them are notes."""
-    if reasons & _NOT_PATIENT:
+    bits = int(reasons)
+    if bits & _NOT_PATIENT:
         return Quality.NOT_PATIENT
-    if reasons & _VOID:
+    if bits & _VOID:
         return Quality.VOID
-    return Quality.DOUBTFUL if reasons & _DOUBTFUL else Quality.GOOD
+    return Quality.DOUBTFUL if bits & _DOUBTFUL else Quality.GOOD
 
 
 def urgent(record: Record) -> bool:
@@ -63,7 +64,8 @@ class Assessor:
 
     def assess(self, reading: Reading) -> Record:
         """The reading with its quality, and in `Extra.REASONS` why."""
-        reasons = reading.reasons | self._judge(reading)
+        judged = self._judge(reading)
+        reasons = reading.reasons | judged if judged else reading.reasons
         extras = reading.extras
         if reasons:
             extras = with_extra(extras, Extra.REASONS, int(reasons))

@@ -42,15 +42,20 @@ def reading(
 
 def in_order(extras: Extras) -> tuple[tuple[int, ExtraValue], ...]:
     """`extras` as a reading carries them: ascending, without those that are None."""
+    if not extras:
+        return ()
     return tuple(sorted((int(key), value) for key, value in extras.items() if value is not None))
 
 
 def reasons_of(status: int, bits: Bits) -> Reason:
     """What the bits of `status` say."""
     reasons = Reason.NONE
-    for mask, reason in bits:
-        if status & mask:
-            reasons |= reason
+    if not status:
+        return reasons
+    if status:
+        for mask, reason in bits:
+            if status & mask:
+                reasons |= reason
     return reasons
 
 
