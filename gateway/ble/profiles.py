@@ -10,8 +10,7 @@ from gateway import health
 from gateway.ble.inventory import Device
 from gateway.ble.progress import Item, Numbering
 from gateway.errors import ProcedureError
-from gateway.health import cgm, gls, plx
-from gateway.health.date_time import decode_date_time
+from gateway.health import cgm, clock, gls, plx
 from gateway.health.measurement import Measurement
 from gateway.health.reading import in_order
 from gateway.model import Extra, ExtraValue, Frame, Reading, TimeSource
@@ -21,7 +20,6 @@ M = TypeVar("M", bound=Measurement)
 RACP = 0x2A52
 
 _CURRENT_TIME = 0x2A2B
-_DATE_TIME_OCTETS = 7
 
 _MINUTE_MS = 60_000
 _CLOCK_RESOLUTION_MS = 1_000
@@ -105,9 +103,9 @@ class _GlucoseMeter:
         self._clock_error_ms: int | None = None
 
     async def prepare(self, read: Read) -> None:
-        """Measure how far the meter's clock is from ours; the Current Time begins with a Date Time (CTS 1.1)."""
+        """Measure how far the meter's clock is from ours."""
         value = await read(_CURRENT_TIME)
-        now = None if value is None else decode_date_time(value[:_DATE_TIME_OCTETS]).moment
+        now = None if value is None else _told(clock.CurrentTime, _CURRENT_TIME, value).moment
         self._clock_error_ms = None if now is None else _now_ms() - _as_utc_ms(now)
 
     def items(self, frame: Frame) -> list[Item]:

@@ -111,7 +111,7 @@ class Progress:
         """
         if not self.complete or item.sequence is None:
             return None
-        if self.cursor is not None and not self._follows(item.sequence, self.cursor.sequence):
+        if not self._follows(item.sequence):
             self.complete = False
             return None
         self._move(Cursor(self._device, item.session, item.sequence))
@@ -122,7 +122,8 @@ class Progress:
         if self._numbering is Numbering.OFFSET:
             self._first = cursor.sequence
 
-    def _follows(self, sequence: int, last: int) -> bool:
+    def _follows(self, sequence: int) -> bool:
+        """Whether no record can lie between the cursor and `sequence`; a counter's first number proves nothing."""
         if self._numbering is Numbering.OFFSET:
-            return sequence >= last  # several records can share a minute
-        return sequence == (last + 1) % _WRAP
+            return self.cursor is None or sequence >= self.cursor.sequence  # several records can share a minute
+        return self.cursor is not None and sequence == (self.cursor.sequence + 1) % _WRAP

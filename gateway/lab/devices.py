@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 from bumble.gatt import Characteristic
 from bumble.link import LocalLink
 
-from gateway.health import cgm, gls, plx
-from gateway.health.date_time import DateTime, encode_date_time
+from gateway.health import cgm, clock, gls, plx
+from gateway.health.date_time import DateTime
 from gateway.health.metrics import GLUCOSE, GLUCOSE_CAPILLARY, PULSE_RATE, SPO2
 from gateway.health.sfloat import Number
 from gateway.lab.peripheral import LedgerWriter, Peripheral, wall_clock_ms
@@ -142,7 +142,7 @@ class GlucoseMeter(Peripheral):
             self.readable(0x2A51, gls.Feature(features=_GLS_TIME_FAULT).encode),
             self.store.control_point,
         )
-        self.add_service(0x1805, self.readable(0x2A2B, lambda: _current_time(self._now())))
+        self.add_service(0x1805, self.readable(0x2A2B, lambda: clock.CurrentTime.of(self._now()).encode()))
 
     def _now(self) -> datetime:
         return datetime.now(_ZONE) + self._clock_error
@@ -238,12 +238,6 @@ class PulseOximeter(Peripheral):
             sent_ms=wall_clock_ms(),
             linked=bool(self.subscribers(channel)),
         )
-
-
-def _current_time(moment: datetime) -> bytes:
-    """Current Time (0x2A2B): Date Time, day of week, 1/256 seconds, adjust reason."""
-    fractions = moment.microsecond * 256 // 1_000_000
-    return encode_date_time(DateTime.of(moment)) + bytes((moment.isoweekday(), fractions, 0))
 
 
 def _session_start(moment: datetime) -> bytes:

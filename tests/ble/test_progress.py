@@ -139,6 +139,12 @@ def test_a_hole_before_a_live_count_stops_the_cursor() -> None:
     assert progress.cursor == Cursor(DEVICE, "s", 2)
 
 
+def test_the_first_count_of_an_empty_meter_does_not_prove_that_none_came_before() -> None:
+    progress = complete(Numbering.COUNTER)
+    assert progress.live(item(1)) is None
+    assert not progress.complete
+
+
 def test_offsets_have_holes_by_nature_and_may_repeat() -> None:
     progress = complete(Numbering.OFFSET, 0, 5)
     assert progress.live(item(10)) == Cursor(DEVICE, "s", 10)
