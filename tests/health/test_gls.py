@@ -86,6 +86,25 @@ def test_all_fields_in_their_order() -> None:
     }
 
 
+def test_a_record_as_a_retail_meter_sent_it() -> None:
+    """An Accu-Chek Guide's, as published (`docs/devices.md`)."""
+    measurement = decoded("1B 04 00 E4 07 07 0E 0B 06 05 5A 02 77 B0 F8 00 00")
+    assert measurement.moment == datetime.fromisoformat("2020-07-14T21:08:05")
+    assert measurement.fields() == {
+        "sequence_number": 4,
+        "base_time": "2020-07-14T11:06:05",
+        "time_offset_min": 602,
+        "concentration": Number(119, -5),
+        "type": 8,
+        "location": 15,
+        "unit": "kg/L",
+        "mg_dl": Number(119, 0),
+        "mmol_l": Number(661, -2),
+        "status": 0,
+        "context_follows": True,
+    }
+
+
 def test_a_result_without_a_number_is_legal() -> None:
     fields = decoded(f"08 01 00 {BASE} 20 00").fields()
     assert fields == {
