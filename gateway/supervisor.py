@@ -110,10 +110,11 @@ class Gateway:
         state_dir = self.config.gateway.state_dir
         async with AsyncExitStack() as stack:
             stack.callback(self.outbox.close)
-            await stack.enter_async_context(http.serve(api.pages(self.status), listen=api.socket_path(state_dir)))
+            metrics = {"/metrics": http.Page(self._render_metrics)}
+            control = api.pages(self.status) | metrics
+            await stack.enter_async_context(http.serve(control, listen=api.socket_path(state_dir)))
             if self.config.metrics.listen != "off":
-                page = http.Page(self._render_metrics)
-                await stack.enter_async_context(http.serve({"/metrics": page}, listen=self.config.metrics.listen))
+                await stack.enter_async_context(http.serve(metrics, listen=self.config.metrics.listen))
             self.pipeline.event("start", __version__)
             async with asyncio.TaskGroup() as group:
                 sealing = group.create_task(self.pipeline.run(), name="pipeline")

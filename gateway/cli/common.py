@@ -5,13 +5,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.errors import ConfigError, GatewayError
 
 GATEWAY_CONFIG = Path("/etc/iomt-gateway/gateway.toml")
 RECEIVER_CONFIG = Path("/etc/iomt-gateway/receiver.toml")
 
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse gives its type no public name
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - its type has no public name
+else:
+    Subparsers = argparse.Action
 Command = Callable[[argparse.Namespace], int]
 
 
