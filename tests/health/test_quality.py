@@ -63,6 +63,7 @@ def test_the_worst_reason_decides() -> None:
         (GLUCOSE, 104, 0, Reason.NONE),
         (GLUCOSE, 40, 0, Reason.NONE),
         (GLUCOSE, 4000, -1, Reason.NONE),
+        (GLUCOSE, 4, 2, Reason.NONE),
         (GLUCOSE, 4001, -1, Reason.OUT_OF_RANGE),
         (GLUCOSE, 39, 0, Reason.OUT_OF_RANGE),
         (GLUCOSE, 0, 0, Reason.IMPLAUSIBLE),
