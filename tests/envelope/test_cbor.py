@@ -131,3 +131,10 @@ def test_hostile_bytes_are_answered_quickly(data: bytes) -> None:
     with suppress(MalformedError):
         cbor.decode(data)
     assert time.process_time() - started_s < 1
+
+
+@pytest.mark.parametrize("wrapper", [b"\x81", b"\xa1\x01", b"\xd8\x60"], ids=["array", "map", "tag"])
+def test_containers_and_tags_nest_at_most_12_deep(wrapper: bytes) -> None:
+    cbor.decode(wrapper * 12 + b"\x00")
+    with pytest.raises(MalformedError):
+        cbor.decode(wrapper * 13 + b"\x00")
