@@ -77,7 +77,7 @@ class Record(Measurement):
     def decode(cls, value: bytes, *, e2e_crc: bool | None = None) -> "Record":
         """Read one record from its size to its CRC. Raises `DecodeError`."""
         if len(value) < _SMALLEST_RECORD or len(value) != value[0]:
-            raise DecodeError(f"a record of {len(value)} octets")
+            raise DecodeError(f"a record of {len(value)} octets, whose own size is {value[0] if value else 'missing'}")
         octets, crc = split_crc(value, 1 + layout(cls, value[1]).size, present=e2e_crc)
         return cls.parse(octets[1:], crc=crc)
 
