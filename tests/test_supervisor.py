@@ -25,7 +25,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.chdir(tmp_path)
     port = free_port()
     site = Site(Path(), broker_port=port, uplink_port=port)
-    build(site, devices={"F0:00:00:00:00:01": "cgm"})
+    build(site, devices={"F0:00:00:00:00:01": "cgm"}, gateway_extra="[outbox]\noffline_tick_ms = 10\n")
     return site
 
 
@@ -69,8 +69,9 @@ async def test_sigterm_ends_it_in_order_and_systemd_hears_of_both(site: Site, no
 
 
 async def test_the_watchdog_is_fed(site: Site, notified: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
     _, task = await started(site)
+    await asyncio.sleep(0.1)
     os.kill(os.getpid(), signal.SIGTERM)
     await task
     said = {notified.recv(100) for _ in range(3)}
