@@ -1,6 +1,9 @@
+import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cbor2
@@ -8,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.envelope import cbor, reference, vectors
+from gateway.envelope import cbor, cose, layout, ratchet, reference, seal, vectors
 from gateway.envelope.open import parse
 from gateway.errors import SealError
+from gateway.model import SealedBundle
 
 SHIPPED = Path(__file__).parents[2] / "docs" / "vectors"
 NAMES = list(vectors.SUITES)
@@ -92,6 +96,40 @@ def test_a_changed_file_is_noticed(name: str, change: Change, tmp_path: Path) ->
     (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(SealError, match=name):
         vectors.check(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("module", "constant", "other"),
+    [
+        (ratchet, "_MESSAGE", b"iomt-gateway/1 messages\x01"),
+        (ratchet, "_CHAIN", b"iomt-gateway/1 chains\x01"),
+        (layout, "NO_HASH", b"\x01" * 32),
+        (layout, "BUNDLE_AAD", b"iomt-gateway/1 bundles"),
+        (layout, "sha256", lambda data: hashlib.sha256(data + b"!").digest()),
+        (cose, "_NONCE", b"\x01" * 12),
+        (seal, "self_stream", lambda _: bytes(16)),
+    ],
+)
+def test_code_that_no_longer_speaks_version_1_is_noticed(
+    name: str, module: ModuleType, constant: str, other: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, constant, other)
+    monkeypatch.setattr(vectors, "self_stream", seal.self_stream)
+    with pytest.raises(SealError, match=name):
+        vectors.check(SHIPPED / name)
+
+
+def test_a_writer_that_chains_by_another_hash_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(seal.ChainWriter):
+        def _sign(self, epochs: list[Any], parts: list[Any], spans: Any) -> SealedBundle:
+            bundle = super()._sign(epochs, parts, spans)
+            self.head = replace(bundle.link, hash=hashlib.sha256(bundle.data).digest())
+            return bundle
+
+    monkeypatch.setattr(vectors, "ChainWriter", Forgetful)
+    with pytest.raises(SealError, match="the previous bundle"):
+        vectors.check(SHIPPED / "v1.json")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "null", "\x00"])
