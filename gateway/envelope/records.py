@@ -159,8 +159,9 @@ def _expanded(
         return [column] * count
     if len(column) != count:
         raise MalformedError("a column has not one item a record")
-    _check(column, kinds, low, high)
-    return list(column)
+    values = list(column)
+    _check(values, kinds, low, high)
+    return values
 
 
 def _check(values: Sequence[Any], kinds: frozenset[type], low: int, high: int) -> None:
@@ -209,7 +210,8 @@ def _times(base_ms: int, deltas: Any, count: int) -> list[int]:  # noqa: ANN401 
     times = list(accumulate(_expanded(deltas, count, _INTEGER), initial=base_ms))
     if min(times) < 0 or max(times) > cbor.MAX_INT:
         raise MalformedError("a time is out of range")
-    return times[1:]
+    del times[0]
+    return times
 
 
 def _extras(extras: tuple[Any, ...], count: int) -> dict[int, list[ExtraValue]]:

@@ -288,6 +288,13 @@ def test_more_items_at_the_end_of_a_payload_are_ignored() -> None:
     assert (bundle.no, len(parts)) == (0, 3)
 
 
+def test_a_bundle_longer_than_65536_bytes_is_refused_though_it_is_signed() -> None:
+    fixed = len(forge(BUNDLE, lambda payload: payload.append(bytes(60_000)))) - 60_000
+    assert parse(forge(BUNDLE, lambda payload: payload.append(bytes(65_536 - fixed)))).no == 0
+    with pytest.raises(MalformedError):
+        parse(forge(BUNDLE, lambda payload: payload.append(bytes(65_537 - fixed))))
+
+
 def with_protected(item: CBORTag, protected: Any) -> CBORTag:
     return CBORTag(item.tag, [protected if isinstance(protected, bytes) else cbor.encode(protected), *item.value[1:]])
 
@@ -362,6 +369,7 @@ def on_part(edit: Callable[[CBORTag], Any]) -> Change:
         on_part(lambda part: with_item(part, 2, None)),
         on_part(lambda part: with_item(part, 0, None)),
         on_part(lambda part: CBORTag(96, part.value)),
+        on_part(lambda part: CBORTag(96, [*part.value, cbor.decode(BUNDLE)[1][0].value[3]])),
         on_part(lambda part: CBORTag(18, part.value)),
         on_part(lambda part: CBORTag(16, [*part.value, b""])),
         on_part(lambda part: part.value),

@@ -89,7 +89,7 @@ def test_it_has_at_most_256_ranges_on_both_sides() -> None:
     with pytest.raises(ReceiptError):
         encode_receipt(replace(RECEIPT, ranges=RECEIPT.ranges * (MAX_RANGES + 1)), ED25519)
     with pytest.raises(ReceiptError):
-        decode_receipt(signed([*PAYLOAD[:4], PAYLOAD[4] * (MAX_RANGES + 1), *PAYLOAD[5:]]), RECEIVERS)
+        decode_receipt(signed([*PAYLOAD[:4], [[CHAIN, 0, 7, HASH]] * (MAX_RANGES + 1), *PAYLOAD[5:]]), RECEIVERS)
 
 
 def test_one_that_is_too_long_is_not_read() -> None:
