@@ -28,7 +28,7 @@ def decode_line(line: str, *, e2e_crc: bool | None = None) -> str:
     CHARACTERISTIC: a 16-bit UUID, or SFLOAT or FLOAT for a bare number; HEX: octets, `-` for none. `e2e_crc`: whether
     CGM values end with a CRC; None infers it from their length.
     """
-    name, _, octets = line[: 2 * _TEXT_MAX].strip().partition(" ")
+    name, octets = (*line[: 2 * _TEXT_MAX].split(maxsplit=1), "", "")[:2]
     try:
         return to_json({"ok": True, "fields": fields(name, octets.strip(), e2e_crc=e2e_crc)})
     except DecodeError as error:
