@@ -8,6 +8,8 @@ from gateway.envelope import cbor
 VERSION = 1
 EPOCH, BATCH, GAP = 0, 1, 2
 MAX_BUNDLE_BYTES = 65_536
+MAX_BUNDLE_RECORDS = 65_536
+"""In all batches of a bundle; it bounds what columns of equals may grow to."""
 MAX_STEPS = 65_536
 """Parts of one epoch; it bounds what deriving a key may cost."""
 ID_BYTES = 16

@@ -161,6 +161,9 @@ def _bundle(item: Any, epochs: tuple[EpochPart, ...]) -> SignedBundle:  # noqa: 
             chain_id, predecessor = _chain(chain, no)
         case _:
             raise MalformedError("not a bundle's payload, or of an unknown version")
+    sealed_parts = tuple(map(_part, parts))
+    if sum(part.count for part in sealed_parts if part.kind == layout.BATCH) > layout.MAX_BUNDLE_RECORDS:
+        raise MalformedError("a bundle has at most 65,536 records")
     sign1 = cbor.encode(item)
     return SignedBundle(
         gateway=gateway,
@@ -173,7 +176,7 @@ def _bundle(item: Any, epochs: tuple[EpochPart, ...]) -> SignedBundle:  # noqa: 
         sign1=sign1,
         epoch_hashes=tuple(hashes),
         epochs=epochs,
-        parts=tuple(map(_part, parts)),
+        parts=sealed_parts,
         part_aad=layout.part_aad(gateway, chain_id, signed.kid),
         _signed=signed,
     )

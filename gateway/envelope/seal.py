@@ -111,7 +111,7 @@ class ChainWriter:
         self._epochs.clear()
 
     def seal(self, batches: Sequence[Batch], *, now_ms: int) -> tuple[SealedBundle, tuple[Batch, ...]]:
-        """One bundle of at most 65,536 bytes, and what found no room in it; call again with that.
+        """One bundle of at most 65,536 bytes and as many records, and what found no room in it; call again with that.
 
         Raises `SealError` if there is nothing to seal, or something that cannot be; then no number has been taken.
         """
@@ -132,12 +132,13 @@ class ChainWriter:
     def _pack(self, batches: Sequence[Batch], now_ms: int) -> tuple[list[_Piece], tuple[Batch, ...]]:
         """Divide into what fits into one bundle and what does not, in order."""
         room_bytes = layout.MAX_BUNDLE_BYTES - _FIXED_BYTES
+        room_records = layout.MAX_BUNDLE_RECORDS
         pieces: list[_Piece] = []
         opened: set[bytes] = set()
         for place, batch in enumerate(batches):
             opens = batch.stream not in opened and self._needs_epoch(batch.stream, now_ms)
             room_bytes -= _PART_BYTES + (self._epoch_bytes if opens else 0)
-            count, plaintext = _fit(batch.content, room_bytes)
+            count, plaintext = _fit(batch.content, room_bytes, room_records)
             if count == 0:
                 return pieces, tuple(batches[place:])
             fitting, left = _split(batch, count)
@@ -147,6 +148,7 @@ class ChainWriter:
             if opens:
                 opened.add(batch.stream)
             room_bytes -= len(plaintext)
+            room_records -= 0 if isinstance(batch.content, Gap) else count
         return pieces, ()
 
     def _needs_epoch(self, stream: bytes, now_ms: int) -> bool:
@@ -203,14 +205,16 @@ def _split(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
     return Batch(batch.stream, content[:count]), Batch(batch.stream, content[count:])
 
 
-def _fit(content: tuple[Record, ...] | tuple[Event, ...] | Gap, room_bytes: int) -> tuple[int, bytes]:
+def _fit(
+    content: tuple[Record, ...] | tuple[Event, ...] | Gap, room_bytes: int, room_records: int
+) -> tuple[int, bytes]:
     """How many of the records fit, and the plaintext that says so; 0 if none does. Raises `SealError`."""
     if isinstance(content, Gap):
         plaintext = encode_gap(content)
         return (content.count, plaintext) if len(plaintext) <= room_bytes else (0, b"")
     if not content:
         raise SealError("a batch holds at least one record")
-    count = min(len(content), MAX_RECORDS)
+    count = min(len(content), MAX_RECORDS, room_records)
     while count and room_bytes > 0:
         plaintext = _encode(content[:count])
         if len(plaintext) <= room_bytes:

@@ -295,6 +295,19 @@ def test_a_bundle_longer_than_65536_bytes_is_refused_though_it_is_signed() -> No
         parse(forge(BUNDLE, lambda payload: payload.append(bytes(65_537 - fixed))))
 
 
+def test_a_bundle_of_more_than_65536_records_is_refused_though_it_is_signed() -> None:
+    def of(count: int) -> Change:
+        def change(payload: list[Any]) -> None:
+            counts = [4096] * 15 + [count - 15 * 4096]
+            payload[6] = [relabel(payload[6][0], [1, 0, step, 0, each]) for step, each in enumerate(counts)]
+
+        return change
+
+    assert len(parse(forge(BUNDLE, of(65_536))).parts) == 16
+    with pytest.raises(MalformedError):
+        parse(forge(BUNDLE, of(65_537)))
+
+
 def with_protected(item: CBORTag, protected: Any) -> CBORTag:
     return CBORTag(item.tag, [protected if isinstance(protected, bytes) else cbor.encode(protected), *item.value[1:]])
 

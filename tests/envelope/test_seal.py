@@ -175,6 +175,12 @@ def test_an_epoch_opens_with_its_streams_first_part() -> None:
     assert [tick(), tick(), tick(stream=B), tick(), tick(stream=B)] == [[0], [], [1], [], []]
 
 
+def test_parts_of_a_stream_in_one_bundle_share_its_epoch() -> None:
+    bundle = parse(seal(writer(), Batch(A, records(1)), Batch(B, records(1)), Batch(A, records(1))).data)
+    assert [(epoch.epoch, epoch.stream) for epoch in bundle.epochs] == [(0, A), (1, B)]
+    assert [(part.epoch, part.step) for part in bundle.parts] == [(0, 0), (1, 0), (0, 1)]
+
+
 def test_every_epoch_ends_with_its_segment() -> None:
     tick = Ticks(writer())
     assert [tick(), tick(stream=B)] == [[0], [1]]
@@ -274,6 +280,14 @@ def test_a_part_holds_at_most_4096_records() -> None:
         4096,
         1808,
     ]
+
+
+def test_a_bundle_holds_at_most_65536_records() -> None:
+    same = (Record("d", 1, 7, 0, 0),) * 3000
+    streams = [number.to_bytes(16, "big") for number in range(30)]
+    batches = (*(Batch(stream, same) for stream in streams), Batch(A, Gap(100_000, "refused", 0, 0)))
+    bundles = seal_all(writer(), batches)
+    assert [sum(span.count for span in bundle.spans) for bundle in bundles] == [65_536, 24_464 + 100_000]
 
 
 @pytest.mark.parametrize("recipients", [(X25519.recipient,), (XWING.recipient,) * 8])
