@@ -52,7 +52,7 @@ class Site:
     @property
     def gateway_state(self) -> Path:
         """The gateway's state directory."""
-        return self.root / "gateway"
+        return self.root / "gateway-state"
 
     @property
     def outbox(self) -> Path:
@@ -72,7 +72,7 @@ class Site:
     @property
     def receiver_state(self) -> Path:
         """The receiver's state directory."""
-        return self.root / "receiver"
+        return self.root / "receiver-state"
 
 
 def build(
@@ -104,7 +104,7 @@ def _gateway_toml(site: Site) -> str:
     return f"""\
 [gateway]
 id = "{GATEWAY}"
-state_dir = "gateway"
+state_dir = "gateway-state"
 
 [identity]
 ca = "pki/ca.crt"
@@ -131,7 +131,7 @@ listen = "off"
 def _receiver_toml(site: Site) -> str:
     return f"""\
 [receiver]
-state_dir = "receiver"
+state_dir = "receiver-state"
 registry = "pki/registry.json"
 recipient_keys = ["pki/recipient.key"]
 receipt_key = "pki/receipt.key"
