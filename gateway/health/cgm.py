@@ -26,11 +26,12 @@ from gateway.health.measurement import (
     put,
 )
 from gateway.health.metrics import GLUCOSE, GLUCOSE_QUALITY, GLUCOSE_TREND
-from gateway.health.reading import NO_EXTRAS, Bits, anomaly, reading, reasons_of
+from gateway.health.reading import Bits, anomaly, reading, reasons_of
 from gateway.health.sfloat import Number
-from gateway.model import Extra, Reading, Reason
+from gateway.model import Extra, ExtraValue, Reading, Reason
 
 _SMALLEST_RECORD: Final = 6
+_MINUTE_MS: Final = 60_000
 _E2E_CRC_BIT: Final = 1 << 12
 _LEVEL_LOW_MG_DL: Final = 70
 _LEVEL_HIGH_MG_DL: Final = 180
@@ -100,23 +101,17 @@ class Record(Measurement):
         return (self.status or 0) | (self.cal_temp or 0) << 8 | (self.warning or 0) << 16
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
-        """Glucose, and trend and quality if they were sent; `Extra.STATUS` as `status_bits`."""
+        """Glucose, and trend and quality if they were sent; `Extra.SEQUENCE` is the offset, `STATUS` `status_bits`."""
         status = self.status_bits
         reasons = reasons_of(status, _STATUS) | anomaly([self.rfu_flags])
         if self.glucose.mantissa is None:
             reasons |= Reason.NOT_READY if status & _NOT_READY_WITHOUT_VALUE else Reason.NONE
         elif status >> 16 and _contradicts(self.glucose, status):
             reasons |= Reason.CONTRADICTION
+        extras: dict[Extra, ExtraValue] = {Extra.SEQUENCE: self.offset_min, Extra.STATUS: status or None}
         values = ((GLUCOSE, self.glucose), (GLUCOSE_TREND, self.trend), (GLUCOSE_QUALITY, self.quality))
         return tuple(
-            reading(
-                metric,
-                number,
-                device=device,
-                time_ms=time_ms,
-                reasons=reasons,
-                extras={Extra.STATUS: status} if status else NO_EXTRAS,
-            )
+            reading(metric, number, device=device, time_ms=time_ms, reasons=reasons, extras=extras)
             for metric, number in values
             if number is not None
         )
@@ -171,8 +166,13 @@ class Records(Measurement):
         return out | {"cut_short": True} if self.cut_short else out
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
-        """Those of all records, taken at `time_ms`: right for a single one, else see `Record.offset_min`."""
-        return tuple(each for record in self.records for each in record.readings(device=device, time_ms=time_ms))
+        """Those of all records: the last one's time is `time_ms`, the others' follow from their offsets."""
+        last_min = self.records[-1].offset_min
+        return tuple(
+            each
+            for record in self.records
+            for each in record.readings(device=device, time_ms=time_ms - (last_min - record.offset_min) * _MINUTE_MS)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

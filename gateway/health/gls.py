@@ -7,17 +7,17 @@ from typing import ClassVar, Final
 
 from gateway.health import metrics
 from gateway.health.date_time import DateTime
-from gateway.health.measurement import DATE_TIME, S16, SFLOAT, U8, U16, Fields, Measurement, flag, on_wire, put
+from gateway.health.measurement import DATE_TIME, SFLOAT, U8, U16, Fields, Measurement, flag, on_wire, or_special, put
 from gateway.health.reading import Bits, anomaly, convert, in_order, reading, reasons_of
-from gateway.health.sfloat import Number
+from gateway.health.sfloat import Number, Special
 from gateway.model import Extra, ExtraValue, Reading, Reason
 
 _KG_L, _MOL_L = "kg/L", "mol/L"
 _MG_DL_PER_MMOL_L: Final = Fraction("18.0156")
 """Molar mass of glucose: 180.156 g/mol."""
 
-_OVERRUNS: Final = (0x7FFF, -0x8000)
-"""Time offsets that only say that the true one does not fit."""
+_OFFSET = or_special("h", {0x7FFF: Special.ABOVE, -0x8000: Special.BELOW})
+_DURATION = or_special("H", {0xFFFF: Special.ABOVE})
 
 _CONTROL_SOLUTION: Final = 10
 _AT_CONTROL_SOLUTION: Final = 4
@@ -52,7 +52,8 @@ class Glucose(Measurement):
 
     sequence: int = on_wire(U16, called="sequence_number")
     base_time: DateTime = on_wire(DATE_TIME)
-    time_offset_min: int | None = on_wire(S16, bit=0)
+    time_offset_min: int | Special | None = on_wire(_OFFSET, bit=0)
+    """Special if the true one does not fit."""
     concentration: Number | None = on_wire(SFLOAT, bit=1)
     sample_type: int | None = on_wire(U8, bit=1, nibbles=("type", "location"))
     unit: str = flag(2, values=(_KG_L, _MOL_L))
@@ -62,7 +63,7 @@ class Glucose(Measurement):
     @property
     def moment(self) -> datetime | None:
         """The meter's local time of the measurement; None if its date or offset is unknown."""
-        if self.time_offset_min in _OVERRUNS:
+        if isinstance(self.time_offset_min, Special):
             return None
         later = self.base_time.later(self.time_offset_min or 0)
         return None if later is None else later.moment
@@ -98,11 +99,18 @@ class Glucose(Measurement):
         status = self.status or 0
         unknown_type = self.sample_type is not None and kind not in _METRICS
         reasons = reasons_of(status, _STATUS) | anomaly(
-            [self.rfu_flags, unknown_type, self.time_offset_min in _OVERRUNS]
+            [self.rfu_flags, unknown_type, isinstance(self.time_offset_min, Special)]
         )
         reasons |= Reason.CONTROL_SOLUTION if control else Reason.NONE
-        reasons |= Reason.TIME_DOUBTFUL if self.moment is None else Reason.NONE
-        extras: dict[Extra, ExtraValue] = {Extra.STATUS: self.status, Extra.SAMPLE_TYPE: self.sample_type}
+        moment = self.moment
+        reasons |= Reason.TIME_DOUBTFUL if moment is None else Reason.NONE
+        extras: dict[Extra, ExtraValue] = {
+            Extra.SEQUENCE: self.sequence,
+            Extra.SESSION: self.base_time.isoformat(),
+            Extra.DEVICE_TIME: None if moment is None else moment.isoformat(),
+            Extra.STATUS: self.status,
+            Extra.SAMPLE_TYPE: self.sample_type,
+        }
         if self.mg_dl is None:
             extras[Extra.SPECIAL] = _why_none(status)
             return (Reading(device, metric, None, 0, time_ms, reasons | Reason.NO_VALUE, in_order(extras)),)
@@ -126,7 +134,8 @@ class Context(Measurement):
     carb_kg: Number | None = on_wire(SFLOAT, bit=0)
     meal: int | None = on_wire(U8, bit=1)
     tester_health: int | None = on_wire(U8, bit=2, nibbles=("tester", "health"))
-    exercise_s: int | None = on_wire(U16, bit=3)
+    exercise_s: int | Special | None = on_wire(_DURATION, bit=3)
+    """Special if it was longer than can be told."""
     exercise_pct: int | None = on_wire(U8, bit=3)
     medication_id: int | None = on_wire(U8, bit=4, called="med_id")
     medication: Number | None = on_wire(SFLOAT, bit=4)
@@ -141,9 +150,19 @@ class Context(Measurement):
         return out
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
-        """Carbohydrate, g, and HbA1c, if they were sent; `Extra.SEQUENCE` names the measurement."""
-        carbohydrate = self.carb_kg and self.carb_kg.shifted(3)
-        values = ((metrics.CARBOHYDRATE, carbohydrate), (metrics.HBA1C, self.hba1c_pct))
+        """What was sent, one reading each; `Extra.SEQUENCE` names the measurement."""
+        by_mass = self.med_unit == "kg"
+        values = (
+            (metrics.CARBOHYDRATE, self.carb_kg and self.carb_kg.shifted(3)),
+            (metrics.MEAL, _number(self.meal)),
+            (metrics.TESTER, _number(None if self.tester_health is None else self.tester_health & 0x0F)),
+            (metrics.HEALTH, _number(None if self.tester_health is None else self.tester_health >> 4)),
+            (metrics.EXERCISE_DURATION, _number(self.exercise_s)),
+            (metrics.EXERCISE_INTENSITY, _number(self.exercise_pct)),
+            (metrics.MEDICATION_MASS, self.medication.shifted(6) if self.medication and by_mass else None),
+            (metrics.MEDICATION_VOLUME, self.medication.shifted(3) if self.medication and not by_mass else None),
+            (metrics.HBA1C, self.hba1c_pct),
+        )
         reasons = anomaly([self.rfu_flags, self.extended_flags])
         extras = {Extra.SEQUENCE: self.sequence}
         return tuple(
@@ -151,6 +170,12 @@ class Context(Measurement):
             for metric, number in values
             if number is not None
         )
+
+
+def _number(value: int | Special | None) -> Number | None:
+    if value is None:
+        return None
+    return Number(None, 0, value) if isinstance(value, Special) else Number(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

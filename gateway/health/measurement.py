@@ -71,6 +71,12 @@ def scaled(exponent: int, *, step: int = 1, may_fail: bool = False) -> Wire:
     return Wire("H", decode, encode)
 
 
+def or_special(code: str, specials: dict[int, Special]) -> Wire:
+    """An integer of which some values say why there is none; those become that `Special`."""
+    raw = {special: value for value, special in specials.items()}
+    return Wire(code, lambda value: specials.get(value, value), lambda value: raw.get(value, value))
+
+
 @dataclass(frozen=True, slots=True)
 class _Spec:
     """How one attribute stands on the wire: as a field (`wire`), or as a flag that chooses one of two `values`."""
@@ -199,9 +205,10 @@ class ChecksummedMeasurement(Measurement):
 
 
 def put(out: Fields, name: str, value: object) -> None:
-    """Add `value` to `out`: nothing for None, null and `NAME_special` for a special number."""
-    if isinstance(value, Number) and value.special is not None:
-        out |= {name: None, f"{name}_special": str(value.special)}
+    """Add `value` to `out`: nothing for None, null and `NAME_special` for a special value."""
+    special = value.special if isinstance(value, Number) else value if isinstance(value, Special) else None
+    if special is not None:
+        out |= {name: None, f"{name}_special": str(special)}
     elif isinstance(value, DateTime):
         out[name] = value.isoformat()
     elif value is not None:

@@ -103,8 +103,8 @@ _MMOL = 18.0156
 """mg/dL per mmol/L of glucose, molar mass 180.156."""
 _GLUCOSE_FACTORS = (_MMOL, 1_000.0, 100_000.0)
 _METER = Limits(1, 1500, 20, 600)
-_SATURATION = Limits(0, 100, 70, None, 300)
-_RATE = Limits(1, 350, 25, 250, 1200)
+_SATURATION = Limits(0, 100, 70, None, 30)
+_RATE = Limits(1, 350, 25, 250, 120)
 _BODY = Limits(10, 50, 32, 43)
 _KILO = (1_000.0,)
 

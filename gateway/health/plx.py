@@ -15,9 +15,9 @@ from gateway.health.metrics import (
     SPO2_FAST,
     SPO2_SLOW,
 )
-from gateway.health.reading import NO_EXTRAS, Bits, anomaly, reading, reasons_of
+from gateway.health.reading import Bits, anomaly, reading, reasons_of
 from gateway.health.sfloat import Number
-from gateway.model import Extra, Reading, Reason
+from gateway.model import Extra, ExtraValue, Reading, Reason
 
 _DEVICE_SHIFT: Final = 16
 
@@ -54,11 +54,16 @@ class _Oximetry(Measurement):
         *,
         device: str,
         time_ms: int,
+        timestamp: DateTime | None = None,
     ) -> tuple[Reading, ...]:
         measurement, sensor = measurement or 0, sensor or 0
         reasons = reasons_of(measurement, _MEASUREMENT) | reasons_of(sensor, _DEVICE) | anomaly([self.rfu_flags])
         status = measurement | sensor << _DEVICE_SHIFT
-        extras = {Extra.STATUS: status} if status else NO_EXTRAS
+        extras: dict[Extra, ExtraValue] = {}
+        if timestamp is not None:
+            extras[Extra.DEVICE_TIME] = timestamp.isoformat()
+        if status:
+            extras[Extra.STATUS] = status
         return tuple(
             reading(metric, number, device=device, time_ms=time_ms, reasons=reasons, extras=extras)
             for metric, number in values.items()
@@ -84,7 +89,14 @@ class SpotCheck(_Oximetry):
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
         """Saturation, pulse rate and amplitude; `Extra.STATUS` = measurement status + device status * 2**16."""
         values = {SPO2: self.spo2_pct, PULSE_RATE: self.pr_bpm, PULSE_AMPLITUDE: self.pai_pct}
-        return self._readings(values, self.measurement_status, self.device_status, device=device, time_ms=time_ms)
+        return self._readings(
+            values,
+            self.measurement_status,
+            self.device_status,
+            device=device,
+            time_ms=time_ms,
+            timestamp=self.timestamp,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.health.metrics import GLUCOSE, METRICS, Limits
+from gateway.health.sfloat import Special
 from gateway.model import Extra, ExtraValue, Quality, Reading, Reason, Record
 
 _NOT_PATIENT: Final = int(Reason.CONTROL_SOLUTION | Reason.DEMO_DATA | Reason.TEST_DATA)
@@ -19,8 +20,10 @@ _DOUBTFUL: Final = int(
     | Reason.CONTRADICTION
 )
 
-_ALARMS: Final = 0x3F << 16
-"""CGM: patient low or high, hypo- or hyperglycaemic, falling or rising too fast."""
+_LOW_ALARMS: Final = 0x45 << 16
+"""CGM: below the patient's low level, hypoglycaemic, below what the device can measure."""
+_HIGH_ALARMS: Final = 0x8A << 16
+_RATE_ALARMS: Final = 0x30 << 16
 
 _RATE_WINDOW_MS: Final = 15 * 60_000
 """Two readings further apart say nothing about a rate."""
@@ -41,14 +44,17 @@ def quality_of(reasons: Reason) -> Quality:
 def urgent(record: Record) -> bool:
     """Whether the monitor itself raises an alarm, and its value doesn't speak against it: such a record can't wait."""
     extras = dict(record.extras)
-    status, reasons = extras.get(Extra.STATUS), extras.get(Extra.REASONS)
-    return (
-        record.metric == GLUCOSE
-        and record.quality in (Quality.GOOD, Quality.DOUBTFUL)
-        and Extra.BACKFILLED not in extras
-        and isinstance(status, int)
-        and bool(status & _ALARMS)
-        and not (isinstance(reasons, int) and reasons & Reason.CONTRADICTION)
+    status, reasons = extras.get(Extra.STATUS), extras.get(Extra.REASONS, 0)
+    if record.metric != GLUCOSE or Extra.BACKFILLED in extras:
+        return False
+    if not isinstance(status, int) or (isinstance(reasons, int) and reasons & Reason.CONTRADICTION):
+        return False
+    if record.quality in (Quality.GOOD, Quality.DOUBTFUL):
+        return bool(status & (_LOW_ALARMS | _HIGH_ALARMS | _RATE_ALARMS))
+    # Beyond the device's range there is no value, and yet it is known on which side.
+    special = extras.get(Extra.SPECIAL)
+    return (special == Special.BELOW and bool(status & _LOW_ALARMS)) or (
+        special == Special.ABOVE and bool(status & _HIGH_ALARMS)
     )
 
 

@@ -161,7 +161,7 @@ class TestReadings:
             (GLUCOSE_QUALITY, 95, 0),
         ]
         assert {each.time_ms for each in readings} == {7}
-        assert {each.extras for each in readings} == {((int(Extra.STATUS), 2),)}
+        assert {each.extras for each in readings} == {((int(Extra.SEQUENCE), 10), (int(Extra.STATUS), 2))}
 
     @pytest.mark.parametrize(
         ("status", "cal_temp", "warning", "reason"),
@@ -303,3 +303,9 @@ def test_any_octets_are_a_value_or_a_declared_error(
         return
     assert measurement.fields()
     measurement.readings(device=DEVICE, time_ms=0)
+
+
+def test_records_of_one_value_are_as_far_apart_as_their_offsets() -> None:
+    records = cgm.Records.decode(bytes.fromhex("06 00 64 00 0A 00 06 00 65 00 0D 00"))
+    readings = records.readings(device="d", time_ms=1_000_000)
+    assert [each.time_ms for each in readings] == [1_000_000 - 3 * 60_000, 1_000_000]

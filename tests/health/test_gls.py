@@ -31,7 +31,9 @@ def measurements(draw: st.DrawFn) -> gls.Glucose:
     return gls.Glucose(
         sequence=draw(u16),
         base_time=draw(st.datetimes(min_value=datetime.fromisoformat("1582-01-01")).map(DateTime.of)),
-        time_offset_min=draw(st.none() | st.integers(-0x8000, 0x7FFF)),
+        time_offset_min=draw(
+            st.none() | st.integers(-0x7FFF, 0x7FFE) | st.sampled_from([Special.ABOVE, Special.BELOW])
+        ),
         concentration=draw(sfloats) if result else None,
         sample_type=draw(octet) if result else None,
         unit=draw(st.sampled_from(["kg/L", "mol/L"])),
@@ -51,7 +53,7 @@ def contexts(draw: st.DrawFn) -> gls.Context:
         carb_kg=draw(sfloats) if carbohydrate else None,
         meal=draw(st.none() | octet),
         tester_health=draw(st.none() | octet),
-        exercise_s=draw(u16) if exercise else None,
+        exercise_s=draw(st.integers(0, 0xFFFE) | st.just(Special.ABOVE)) if exercise else None,
         exercise_pct=draw(octet) if exercise else None,
         medication_id=draw(octet) if medication else None,
         medication=draw(sfloats) if medication else None,
@@ -183,7 +185,10 @@ class TestTime:
     def test_is_unknown_where_the_offset_has_overrun(self, offset: str) -> None:
         measurement = decoded(f"01 01 00 {BASE} {offset}")
         assert measurement.moment is None
-        assert reading(measurement).reasons & (Reason.TIME_DOUBTFUL | Reason.ANOMALY)
+        assert reading(measurement).reasons == Reason.NO_VALUE | Reason.TIME_DOUBTFUL | Reason.ANOMALY
+        told = measurement.fields()
+        assert told["time_offset_min"] is None
+        assert told["time_offset_min_special"] in {"+INF", "-INF"}
 
     def test_is_unknown_without_a_date_whose_fields_are_kept(self) -> None:
         measurement = decoded("00 01 00 00 00 00 00 0A 1E 00")
@@ -271,6 +276,29 @@ class TestContext:
             "hba1c_pct": Number(65, -1),
             "flags": 0xFF,
         }
+
+    def test_everything_that_was_sent_is_a_reading(self) -> None:
+        value = bytes.fromhex("7E 34 12 03 51 08 07 32 04 0A D0 41 F0")
+        readings = gls.Context.decode(value).readings(device=DEVICE, time_ms=0)
+        assert [(each.metric, each.mantissa, each.exponent) for each in readings] == [
+            (metrics.MEAL, 3, 0),
+            (metrics.TESTER, 1, 0),
+            (metrics.HEALTH, 5, 0),
+            (metrics.EXERCISE_DURATION, 1800, 0),
+            (metrics.EXERCISE_INTENSITY, 50, 0),
+            (metrics.MEDICATION_VOLUME, 10, 0),
+            (metrics.HBA1C, 65, -1),
+        ]
+
+    def test_a_dose_by_mass_is_in_milligrams(self) -> None:
+        (only,) = gls.Context.decode(bytes.fromhex("10 34 12 04 05 A0")).readings(device=DEVICE, time_ms=0)
+        assert (only.metric, only.mantissa, only.exponent) == (metrics.MEDICATION_MASS, 5, 0)
+
+    def test_an_exercise_longer_than_can_be_told_has_no_duration(self) -> None:
+        context = gls.Context.decode(bytes.fromhex("08 34 12 FF FF 32"))
+        assert (context.fields()["exercise_s"], context.fields()["exercise_s_special"]) == (None, "+INF")
+        duration, _ = context.readings(device=DEVICE, time_ms=0)
+        assert (duration.mantissa, duration.reasons) == (None, Reason.NO_VALUE | Reason.OUT_OF_RANGE)
 
     def test_carbohydrate_is_in_grams(self) -> None:
         (only,) = gls.Context.decode(bytes.fromhex("01 34 12 02 3C D0")).readings(device=DEVICE, time_ms=0)

@@ -226,3 +226,10 @@ def test_any_octets_are_a_value_or_a_declared_error(kind: type[Measurement], val
         return
     assert measurement.encode() == value
     measurement.readings(device=DEVICE, time_ms=0)
+
+
+def test_a_spot_check_keeps_the_oximeters_own_time() -> None:
+    check = plx.SpotCheck.decode(bytes.fromhex("11 61 00 48 00 E8 07 02 0D 0C 0B 0A"))
+    assert check.moment is None  # its clock is not set
+    for reading in check.readings(device=DEVICE, time_ms=0):
+        assert dict(reading.extras) == {Extra.DEVICE_TIME: "2024-02-13T12:11:10"}

@@ -169,3 +169,12 @@ class TestUrgent:
     )
     def test_nothing_else_is(self, record: Record) -> None:
         assert not urgent(record)
+
+    @pytest.mark.parametrize(
+        ("special", "bit", "expected"), [("-INF", 22, True), ("+INF", 23, True), ("-INF", 17, False)]
+    )
+    def test_a_value_beyond_the_devices_range_is_if_the_alarm_is_for_that_side(
+        self, special: str, bit: int, *, expected: bool
+    ) -> None:
+        extras = ((int(Extra.SPECIAL), special), (int(Extra.STATUS), 1 << bit))
+        assert urgent(Record(DEVICE, GLUCOSE, None, 0, 0, Quality.VOID, extras)) is expected
