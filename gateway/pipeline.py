@@ -18,6 +18,7 @@ from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 
 _MOST_WAITING = 65_536
+_LOOK_S = 0.1
 
 
 def wall_clock_ms() -> int:
@@ -103,10 +104,17 @@ class Pipeline:
         self._hurry.set()
 
     async def _rest_of_tick(self) -> None:
-        tick_s = self._tick_s if self._online() else self._offline_tick_s
-        with suppress(TimeoutError):
-            async with asyncio.timeout(tick_s):
-                await self._hurry.wait()
+        """Wait one tick; while offline a longer one, which ends soon after the uplink is back."""
+        waited_s = 0.0
+        while not self._hurry.is_set():
+            left_s = (self._tick_s if self._online() else self._offline_tick_s) - waited_s
+            if left_s <= 0:
+                return
+            step_s = min(left_s, max(self._tick_s, _LOOK_S))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(step_s):
+                    await self._hurry.wait()
+            waited_s += step_s
 
     async def flush(self) -> None:
         """Seal and make durable everything that has been taken.

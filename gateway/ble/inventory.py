@@ -1,13 +1,13 @@
 """Which wearable belongs to which stream, and whether it was ever paired: `devices.json` in the state directory."""
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.durable import write_durably
 from gateway.errors import ConfigError
 
 Profile = Literal["cgm", "plx", "gls"]
@@ -86,23 +86,4 @@ class Inventory:
             _Entry(address=d.address, profile=d.profile, stream=d.stream.hex(), paired=d.paired) for d in self.devices
         )
         text = json.dumps({"schema": 1, "devices": [entry.model_dump() for entry in entries]}, indent=2)
-        write_durably(self._path, text)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace a small file that only its owner may read; after a power cut it is the old one or the new one, whole.
-
-    Raises `OSError`.
-    """
-    temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        write_durably(self._path, text.encode())

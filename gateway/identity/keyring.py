@@ -4,31 +4,15 @@ A list is accepted if the fleet root signed it and its serial is higher than the
 it is used. Validity is judged once, at acceptance: a long outage never stops sealing (`docs/format.md`, "Key list").
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.durable import write_durably
 from gateway.envelope.keylist import KeyList, decode_key_list
 from gateway.envelope.keys import Recipient, VerifyKey
 from gateway.errors import IdentityError, ReceiptError
 from gateway.identity.files import load_verify_key
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, so that after a power cut there is the old content or the new, whole."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @dataclass(slots=True)

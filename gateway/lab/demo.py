@@ -7,11 +7,13 @@ killed gateway's disk, and the receiver's store.
 
 import argparse
 import asyncio
+import io
 import json
 import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +39,9 @@ _ROOT = Path(".demo")
 _SHORTEST_S = 15
 _CYCLE_S = 60
 _SETTLE_S = 15.0
-_FRAME_S = 0.25
+_FRAME_S = 0.5
+_LINE_S = 5.0
+_NAMES = {"cgm": "glucose sensor", "plx": "pulse oximeter", "gls": "glucose meter"}
 
 
 class Demo:
@@ -57,7 +61,11 @@ class Demo:
         self._outages = 0
         self._uplink = "up"
         self._started = time.monotonic()
-        self._first_verified_s: float | None = None
+        self._next_line_s = 0.0
+        self.first_verified_s: float | None = None
+        """How long it took from the first process to the first verified reading."""
+        self.portrait: screen.Scene | None = None
+        """The screen in the middle of the outage, after the kill."""
 
     async def run(self, duration_s: float) -> Verdict:
         """Start everything, do the worst, wait for what is still under way, and judge."""
@@ -88,25 +96,30 @@ class Demo:
         site = self._site
         self._streams = build(site, devices=wearables.DEVICES)
         await stack.enter_async_context(self._proxy)
-        self._children["broker"], self._children["wearables"] = await asyncio.gather(
-            self._child("broker", "gateway.lab.broker", "--pki", str(site.pki), "--port", str(site.broker_port)),
-            self._child(
-                *("wearables", "gateway.lab.wearables", "--hci", str(site.radio)),
-                *("--ledger", str(site.ledger), "--seed", str(self._seed)),
-            ),
+        broker = ("gateway.lab.broker", "--pki", str(site.pki), "--port", str(site.broker_port))
+        air = (
+            "gateway.lab.wearables",
+            "--hci",
+            str(site.radio),
+            "--ledger",
+            str(site.ledger),
+            "--seed",
+            str(self._seed),
         )
-        self._children["receiver"] = await self._child(
-            *("receiver", "gateway.cli.receiver", "run", "--config", str(site.receiver_config)), ready=False
+        receiver = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
+        await asyncio.gather(
+            self._start_child("broker", *broker),
+            self._start_child("wearables", *air),
+            self._start_child("receiver", *receiver, ready=False),
         )
         await self._start_gateway()
 
     async def _start_gateway(self) -> None:
-        self._children["gateway"] = await self._child(
-            *("gateway", "gateway.cli.gateway", "run", "--config", str(self._site.gateway_config)), ready=False
-        )
+        gateway = ("gateway.cli.gateway", "run", "--config", str(self._site.gateway_config))
+        await self._start_child("gateway", *gateway, ready=False)
 
-    async def _child(self, name: str, *arguments: str, ready: bool = True) -> Child:
-        return await Child.start(name, *arguments, logs=self._site.logs, ready=ready)
+    async def _start_child(self, name: str, *arguments: str, ready: bool = True) -> None:
+        self._children[name] = await Child.start(name, *arguments, logs=self._site.logs, ready=ready)
 
     async def _stop(self) -> None:
         for name in ("gateway", "receiver", "wearables", "broker"):
@@ -189,38 +202,48 @@ class Demo:
 
     def _show(self, live: Live, note: str) -> None:
         scene = self._scene(note)
-        if self._first_verified_s is None and scene.lines:
-            self._first_verified_s = scene.elapsed_s
+        if self.first_verified_s is None and scene.lines:
+            self.first_verified_s = scene.elapsed_s
+        if self._uplink == "CUT" and self._kills:
+            self.portrait = scene
         if self._console.is_terminal:
             live.update(screen.draw(scene), refresh=True)
+        elif scene.elapsed_s >= self._next_line_s:
+            self._next_line_s = scene.elapsed_s + _LINE_S
+            self._console.print(screen.summary(scene), highlight=False)
 
     def _scene(self, note: str) -> screen.Scene:
-        waiting = self._waiting()
-        lines = [
-            screen.Line(
-                device=latest.device,
-                metric=latest.metric,
-                value=latest.value,
-                age_s=max(0.0, time.time() - latest.time_ms / 1000),
-                buffered=waiting.get(self._streams.get(latest.device, ""), 0),
-                delivered=latest.count,
-                verified=latest.count,
+        waiting, delivered = self._on_disk()
+        lines = []
+        told: set[str] = set()
+        for latest in self._cloud.latest():
+            stream = self._streams[latest.device]
+            first = stream not in told
+            told.add(stream)
+            lines.append(
+                screen.Line(
+                    device=_NAMES[wearables.DEVICES[latest.device]] if first else "",
+                    metric=latest.metric.replace("_", " "),
+                    value=latest.value,
+                    age_s=max(0.0, time.time() - latest.time_ms / 1000),
+                    buffered=waiting[stream] if first else None,
+                    delivered=delivered[stream] if first else None,
+                    verified=latest.count,
+                )
             )
-            for latest in self._cloud.latest()
-        ]
         gateway = "running" if self._children["gateway"].running else "KILLED"
         elapsed_s = time.monotonic() - self._started
         return screen.Scene(elapsed_s=elapsed_s, uplink=self._uplink, gateway=gateway, note=note, lines=lines)
 
-    def _waiting(self) -> dict[str, int]:
-        """Readings per stream that lie on the gateway's disk and not yet in the receiver's store."""
+    def _on_disk(self) -> tuple[Counter[str], Counter[str]]:
+        """Readings per stream on the gateway's disk: those that the receiver's store lacks, and those that it has."""
         committed = self._cloud.bundles()
-        waiting: dict[str, int] = {}
+        waiting: Counter[str] = Counter()
+        delivered: Counter[str] = Counter()
         for link, spans in list_bundles(self._site.outbox):
-            if (link.chain, link.no) not in committed:
-                for span in spans:
-                    waiting[span.stream.hex()] = waiting.get(span.stream.hex(), 0) + span.count
-        return waiting
+            side = delivered if (link.chain, link.no) in committed else waiting
+            side.update({span.stream.hex(): span.count for span in spans})
+        return waiting, delivered
 
 
 def main() -> None:
@@ -231,13 +254,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the verdict as JSON, on the last line")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="save a picture of the screen")
     arguments = parser.parse_args()
-    console = Console(width=100 if arguments.svg else None, record=arguments.svg is not None)
     try:
-        verdict = asyncio.run(_run(arguments, console))
-    except* GatewayError as group:
-        sys.exit("\n".join(str(error) for error in group.exceptions))
-    if arguments.svg:
-        console.save_svg(str(arguments.svg), title="make demo")
+        verdict = asyncio.run(_run(arguments, Console()))
+    except GatewayError as error:
+        sys.exit(f"demo: {error}")
     if arguments.json:
         sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
     sys.exit(0 if verdict.passed else 1)
@@ -251,6 +271,13 @@ async def _run(arguments: argparse.Namespace, console: Console) -> Verdict:
     demo = Demo(site, console, seed=arguments.seed)
     verdict = await demo.run(arguments.duration)
     console.print(screen.tell(verdict))
+    if demo.first_verified_s is not None:
+        console.print(f"First verified reading {demo.first_verified_s:.1f} s after the start.", highlight=False)
+    if arguments.svg and demo.portrait:
+        picture = Console(width=100, record=True, force_terminal=True, file=io.StringIO())
+        picture.print(screen.draw(demo.portrait))
+        picture.print(screen.tell(verdict))
+        picture.save_svg(str(arguments.svg), title="make demo")
     return verdict
 
 

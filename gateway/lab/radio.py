@@ -20,7 +20,7 @@ from bumble.pairing import PairingConfig, PairingDelegate
 from bumble.transport import open_transport
 from bumble.transport.common import Transport
 
-from gateway.ble.inventory import write_durably
+from gateway.durable import write_durably
 from gateway.errors import BondError, ConfigError, LinkError
 from gateway.lab.bumble_backend import BumbleClient
 
@@ -79,7 +79,7 @@ class BondStore(KeyStore):
 
     def _save(self) -> None:
         """Written on the loop: it happens once per pairing, and the pairing must wait for it."""
-        write_durably(self._path, json.dumps(self._bonds, indent=2))
+        write_durably(self._path, json.dumps(self._bonds, indent=2).encode())
 
 
 def _load_bonds(path: Path) -> dict[str, dict[str, Any]]:

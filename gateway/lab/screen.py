@@ -19,12 +19,12 @@ class Line:
     metric: str
     value: str
     age_s: float
-    buffered: int
-    """Readings of this wearable on the gateway's disk that the receiver does not have yet."""
-    delivered: int
-    """Readings of this metric that reached the receiver's store."""
+    buffered: int | None
+    """Readings of this wearable on the gateway's disk that the receiver does not have yet; told once per wearable."""
+    delivered: int | None
+    """Readings of this wearable on the gateway's disk that the receiver has; told once per wearable."""
     verified: int
-    """Of those, how many came in a bundle whose signature, chain and seal were checked."""
+    """Readings of this metric in the receiver's store: signature, chain and seal checked, opened and decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def draw(scene: Scene) -> Panel:
             line.metric,
             line.value,
             Text(f"{line.age_s:.1f} s", style=stale),
-            Text(str(line.buffered), style="yellow" if line.buffered else "dim"),
-            str(line.delivered),
+            Text(_count(line.buffered), style="yellow" if line.buffered else "dim"),
+            _count(line.delivered),
             str(line.verified),
         )
     head = Text.assemble(
@@ -67,6 +67,20 @@ def draw(scene: Scene) -> Panel:
     return Panel(Group(head, Text(), table), title="iomt-gateway demo: virtual wearables, real everything else")
 
 
+def summary(scene: Scene) -> str:
+    """One line, where there is no terminal to draw on."""
+    buffered = sum(line.buffered or 0 for line in scene.lines)
+    verified = sum(line.verified for line in scene.lines)
+    return (
+        f"{scene.elapsed_s:5.1f} s  uplink {scene.uplink}, gateway {scene.gateway}, {buffered} readings buffered, "
+        f"{verified} verified  {scene.note}"
+    )
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
 def tell(verdict: Verdict) -> Panel:
     """The verdict, for a person who was not there."""
     lines = [
@@ -78,8 +92,8 @@ def tell(verdict: Verdict) -> Panel:
     if verdict.explained:
         lines.append(f"{verdict.explained} values are missing for a recorded reason.")
     if verdict.in_air:
-        lines.append(f"{verdict.in_air} values were measured while no radio link was up, or in the moment of the kill,")
-        lines.append("by a wearable that keeps nothing. No gateway could have them.")
+        lines.append(f"{verdict.in_air} values were measured while no radio link was up, or as the gateway was killed,")
+        lines.append("by a wearable that keeps nothing: no gateway could have them.")
     if verdict.lost_after_fsync:
         lines.append(f"LOST: {verdict.lost_after_fsync} values that were safe on the gateway.")
     if verdict.lost_from_stored_records:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.durable import write_durably
 from gateway.envelope.open import SignedBundle
 from gateway.errors import StoreError
-from gateway.identity.keyring import write_durably
 from gateway.model import StoreId
 from gateway.receiver.plan import Message, Plan, State
 
