@@ -3,9 +3,9 @@
 Read the feature (0x2AA8) first: only it tells whether the other values carry an E2E-CRC.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from gateway.errors import DecodeError
 from gateway.health.crc import CRC_OCTETS, CrcError, split_crc, with_crc
@@ -99,6 +99,14 @@ class Record(Measurement):
     def status_bits(self) -> int:
         """All three octets as 0x2AA9 has them: status, calibration and temperature, warning."""
         return (self.status or 0) | (self.cal_temp or 0) << 8 | (self.warning or 0) << 16
+
+    def reversed_octets(self) -> Self:
+        """The record as meant by a device that sends the warning octet first and the status octet last, against GSS.
+
+        The encoders of one widespread SDK do; nothing on the air tells.
+        """
+        sent = [name for name in ("status", "cal_temp", "warning") if getattr(self, name) is not None]
+        return replace(self, **{name: getattr(self, other) for name, other in zip(sent, sent[::-1], strict=True)})
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
         """Glucose, and trend and quality if they were sent; `Extra.SEQUENCE` is the offset, `STATUS` `status_bits`."""

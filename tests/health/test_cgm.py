@@ -309,3 +309,10 @@ def test_records_of_one_value_are_as_far_apart_as_their_offsets() -> None:
     records = cgm.Records.decode(bytes.fromhex("06 00 64 00 0A 00 06 00 65 00 0D 00"))
     readings = records.readings(device="d", time_ms=1_000_000)
     assert [each.time_ms for each in readings] == [1_000_000 - 3 * 60_000, 1_000_000]
+
+
+def test_octets_of_a_device_that_sends_the_warning_first_can_be_put_right() -> None:
+    sent = cgm.Record.decode(bytes.fromhex("08 A0 37 00 0A 00 04 01"))
+    meant = sent.reversed_octets()
+    assert (sent.status, sent.cal_temp, sent.warning) == (4, None, 1)
+    assert (meant.status, meant.cal_temp, meant.warning) == (1, None, 4)
