@@ -31,8 +31,8 @@ _FIXED_BYTES = 400
 """More than everything in a bundle but its parts: signature, headers, ids, hashes, array heads."""
 _PART_BYTES = 64
 """More than a part's header, tag and heads add to its plaintext."""
-_EPOCH_BYTES = 200
-_RECIPIENT_BYTES = 64
+_EPOCH_BYTES = 170
+_RECIPIENT_BYTES = 40
 """More than an epoch part's own, and each recipient's beside its wrapped key."""
 
 

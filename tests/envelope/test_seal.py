@@ -337,6 +337,20 @@ def test_the_estimate_of_a_bundles_overhead_holds_at_its_worst() -> None:
     assert 64_500 < largest <= 65_536
 
 
+def test_the_estimates_of_parts_and_epochs_hold_at_their_worst() -> None:
+    own = writer(gateway="g" * 64)
+    own._next_epoch = 2**40
+    streams = [number.to_bytes(16, "big") for number in range(1500)]
+    own._next_sequence.update(dict.fromkeys(streams, 2**52))
+    batches = tuple(Batch(stream, (Event(2**52, ""),)) for stream in streams)
+    opening = seal_all(own, batches)
+    for epoch in own._epochs.values():
+        epoch.ratchet.step = 30_000
+    following = seal_all(own, batches)
+    for bundles in (opening, following):
+        assert all(56_000 < len(bundle.data) <= 65_536 for bundle in bundles[:-1])
+
+
 HUGE = Record("d", 1, 0, 0, 0, extras=((4, "x" * 66_000),))
 
 
