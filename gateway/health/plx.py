@@ -95,7 +95,7 @@ class SpotCheck(_Oximetry):
             self.device_status,
             device=device,
             time_ms=time_ms,
-            timestamp=None if self.clock_not_set else self.timestamp,
+            timestamp=self.timestamp,
         )
 
 

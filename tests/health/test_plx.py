@@ -108,7 +108,6 @@ def test_a_clock_that_was_never_set_tells_no_moment() -> None:
     spot_check = plx.SpotCheck.decode(bytes.fromhex("11 61 00 48 00 EA 07 0B 17 0A 1E 05"))
     assert spot_check.timestamp is not None
     assert spot_check.moment is None
-    assert all(Extra.DEVICE_TIME not in dict(each.extras) for each in spot_check.readings(device=DEVICE, time_ms=0))
 
 
 @pytest.mark.parametrize(
