@@ -13,7 +13,7 @@ from gateway.envelope.open import parse
 from gateway.envelope.records import Columns
 from gateway.envelope.seal import ChainWriter, self_stream
 from gateway.errors import OutboxFullError
-from gateway.health.metrics import GLUCOSE
+from gateway.health.metrics import GLUCOSE, METRICS
 from gateway.health.quality import Assessor
 from gateway.model import Cursor, Event, Extra, Reading
 from gateway.observe.metrics import GatewayMetrics
@@ -156,6 +156,7 @@ async def test_readings_are_counted_by_metric_and_quality(pipeline: Pipeline, me
     pipeline.submit(STREAM, [reading(1), backfilled])
     await pipeline.flush()
     page = metrics.render().decode()
-    assert 'iomt_gateway_captured_readings_total{metric="glucose_interstitial",quality="good"} 2.0' in page
+    labels = f'{{metric="{METRICS[GLUCOSE].name}",quality="good"}}'
+    assert f"iomt_gateway_captured_readings_total{labels} 2.0" in page
     assert "iomt_gateway_backfilled_readings_total 1.0" in page
     assert "iomt_gateway_sealed_records_total 2.0" in page
