@@ -50,11 +50,8 @@ async def _measure(readings: int, ticks: int) -> float:
         state.mkdir()
         broker = await Child.run("broker", *mosquitto.command(site.pki, state, port), logs=site.logs)
         stack.push_async_callback(broker.stop)
-        receiver = await Child.start(
-            *("receiver", "gateway.cli.receiver", "run", "--config", str(site.receiver_config)),
-            logs=site.logs,
-            ready=False,
-        )
+        command = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
+        receiver = await Child.serve("receiver", *command, logs=site.logs)
         stack.push_async_callback(receiver.stop)
         gateway = Gateway(load(site.gateway_config, GatewayConfig))
         stack.callback(gateway.outbox.close)

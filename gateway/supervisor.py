@@ -7,7 +7,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -27,7 +26,7 @@ from gateway.health.quality import Assessor
 from gateway.identity.files import load_certificate, load_private_key
 from gateway.identity.keyring import KeyRing
 from gateway.identity.tls import client_context
-from gateway.observe import http
+from gateway.observe import http, systemd
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline, wall_clock_ms
@@ -120,10 +119,10 @@ class Gateway:
                 sealing = group.create_task(self.pipeline.run(), name="pipeline")
                 sending = group.create_task(self.uplink.run(), name="uplink")
                 collecting = group.create_task(self._collect(await radio()), name="ble")
-                watchdog = group.create_task(_watchdog(), name="watchdog")
-                _notify("READY=1")
+                watchdog = group.create_task(systemd.watchdog(), name="watchdog")
+                systemd.notify("READY=1")
                 await stop.wait()
-                _notify("STOPPING=1")
+                systemd.notify("STOPPING=1")
                 collecting.cancel()
                 self.pipeline.close()
                 await sealing
@@ -210,22 +209,3 @@ class Gateway:
 
 def _age_s(time_ms: int | None) -> float:
     return 0.0 if time_ms is None else max(0.0, (wall_clock_ms() - time_ms) / 1000)
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock, suppress(BlockingIOError):
-        # A listener that does not read must not stop the event loop.
-        sock.connect("\0" + address[1:] if address.startswith("@") else address)
-        sock.send(state.encode())
-
-
-async def _watchdog() -> None:
-    """Prove to systemd that the event loop turns, twice per interval that it allows."""
-    interval_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
-    while interval_s:
-        _notify("WATCHDOG=1")
-        await asyncio.sleep(interval_s)

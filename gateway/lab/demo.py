@@ -107,19 +107,16 @@ class Demo:
             str(self._seed),
         )
         receiver = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
-        await asyncio.gather(
-            self._start_child("broker", *broker),
-            self._start_child("wearables", *air),
-            self._start_child("receiver", *receiver, ready=False),
-        )
+        await asyncio.gather(self._tool("broker", *broker), self._tool("wearables", *air))
+        self._children["receiver"] = await Child.serve("receiver", *receiver, logs=site.logs)
         await self._start_gateway()
+
+    async def _tool(self, name: str, *arguments: str) -> None:
+        self._children[name] = await Child.start(name, *arguments, logs=self._site.logs)
 
     async def _start_gateway(self) -> None:
         gateway = ("gateway.cli.gateway", "run", "--config", str(self._site.gateway_config))
-        await self._start_child("gateway", *gateway, ready=False)
-
-    async def _start_child(self, name: str, *arguments: str, ready: bool = True) -> None:
-        self._children[name] = await Child.start(name, *arguments, logs=self._site.logs, ready=ready)
+        self._children["gateway"] = await Child.serve("gateway", *gateway, logs=self._site.logs)
 
     async def _stop(self) -> None:
         for name in ("gateway", "receiver", "wearables", "broker"):

@@ -1,10 +1,13 @@
-"""Child processes of the demo and of system tests: each says on its standard output, as JSON lines, what it does."""
+"""Child processes of the demo, of benchmarks and of system tests, and how each says that it is ready."""
 
 import asyncio
 import json
+import os
 import signal
+import socket
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,25 +25,51 @@ class Child:
         self._log = log
 
     @classmethod
-    async def run(cls, name: str, *command: str, logs: Path) -> Self:
-        """Start any command; its output goes to its log."""
+    async def run(cls, name: str, *command: str, logs: Path, env: Mapping[str, str] | None = None) -> Self:
+        """Start any command; its output goes to its log, `env` to its environment."""
         log = logs / f"{name}.log"
         with log.open("ab") as file:
-            process = await asyncio.create_subprocess_exec(*command, stdout=file, stderr=file)
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=file, stderr=file, env={**os.environ, **(env or {})}
+            )
         return cls(name, process, log)
 
     @classmethod
-    async def start(cls, name: str, *arguments: str, logs: Path, ready: bool = True) -> Self:
-        """Start `python -m ...` and, with `ready`, wait until it says so: {"event": "ready"} on its standard output.
+    async def serve(cls, name: str, *arguments: str, logs: Path) -> Self:
+        """Start `python -m ...`, one of our daemons, and wait until it says READY=1 as it would to systemd.
 
         Raises `GatewayError` with the end of its log if it ends or stays silent instead.
         """
-        command = (sys.executable, "-m", *arguments)
+        address = logs / f"{name}.notify"
+        address.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
+            listener.bind(str(address))
+            child = await cls.run(
+                name, sys.executable, "-m", *arguments, logs=logs, env={"NOTIFY_SOCKET": str(address)}
+            )
+            said = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(listener, 64))
+            ended = asyncio.ensure_future(child.wait())
+            await asyncio.wait({said, ended}, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
+            ready = said.done()
+            for waiting in (said, ended):
+                waiting.cancel()
+            await asyncio.wait({said, ended})
         if not ready:
-            return await cls.run(name, *command, logs=logs)
+            await child.kill()
+            raise GatewayError(f"{name} did not become ready: {child.last_words()}")
+        return child
+
+    @classmethod
+    async def start(cls, name: str, *arguments: str, logs: Path) -> Self:
+        """Start `python -m ...`, one of our tools, and wait until it prints {"event": "ready"}.
+
+        Raises `GatewayError` with the end of its log if it ends or stays silent instead.
+        """
         log = logs / f"{name}.log"
         with log.open("ab") as file:
-            process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=file)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", *arguments, stdout=asyncio.subprocess.PIPE, stderr=file
+            )
         child = cls(name, process, log)
         try:
             async with asyncio.timeout(_READY_S):
@@ -68,6 +97,10 @@ class Child:
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.returncode is None
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        await self._process.wait()
 
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal and wait for its end."""

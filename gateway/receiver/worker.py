@@ -17,7 +17,7 @@ from gateway.envelope.keys import signer_for
 from gateway.errors import ConnectionLostError, IdentityError, StoreError, UplinkError
 from gateway.identity.files import load_private_key, load_recipient_key, load_registry
 from gateway.identity.tls import client_context
-from gateway.observe import http
+from gateway.observe import http, systemd
 from gateway.observe.metrics import ReceiverMetrics
 from gateway.receiver.intake import Intake, Taken
 from gateway.receiver.plan import Message
@@ -105,6 +105,7 @@ class Receiver:
         await connection.subscribe(*_TOPICS)
         self._delay_s = _BACKOFF_S
         self._metrics.online.set(1)
+        systemd.notify("READY=1")
 
     async def _serve(self, connection: mqtt.Connection) -> None:
         """Raises `UplinkError` when the connection has ended."""

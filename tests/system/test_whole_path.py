@@ -42,7 +42,7 @@ async def site(
         broker = await start_broker(request.param, site)
         stack.push_async_callback(broker.stop)
         receiver = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
-        child = await Child.start("receiver", *receiver, logs=site.logs, ready=False)
+        child = await Child.serve("receiver", *receiver, logs=site.logs)
         stack.push_async_callback(child.stop)
         proxy = await stack.enter_async_context(Proxy(listen=site.uplink_port, to=site.broker_port))
         yield site, proxy
