@@ -6,7 +6,8 @@ the heartbeat's. Seal, append, fdatasync: from then on the readings are safe.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from gateway.envelope.seal import ChainWriter, self_stream
@@ -19,6 +20,7 @@ from gateway.outbox.outbox import Outbox
 
 _MOST_WAITING = 65_536
 _LOOK_S = 0.1
+_BACKFILLED = (Extra.BACKFILLED, 1)
 
 
 def wall_clock_ms() -> int:
@@ -67,17 +69,22 @@ class Pipeline:
 
     def submit(self, stream: bytes, readings: Iterable[Reading], cursor: Cursor | None = None) -> None:
         """Take readings of one stream; `cursor` becomes durable together with them."""
-        for reading in readings:
-            record = self._assessor.assess(reading)
-            self._records.setdefault(stream, []).append(record)
-            metric = METRICS.get(record.metric)
-            name = metric.name if metric else "unknown"
-            self._metrics.captured.labels(metric=name, quality=record.quality.name.lower()).inc()
-            if any(key == Extra.BACKFILLED for key, _ in record.extras):
-                self._metrics.backfilled.inc()
+        records = [self._assessor.assess(reading) for reading in readings]
+        if records:
+            self._records.setdefault(stream, []).extend(records)
+        self._count(records)
         if cursor is not None:
             self._cursors[cursor.device] = cursor
         self._arrived.set()
+
+    def _count(self, records: Sequence[Record]) -> None:
+        kinds = Counter((record.metric, record.quality) for record in records)
+        for (code, quality), count in kinds.items():
+            metric = METRICS.get(code)
+            name = metric.name if metric else "unknown"
+            self._metrics.captured.labels(metric=name, quality=quality.name.lower()).inc(count)
+        backfilled = sum(_BACKFILLED in record.extras for record in records)
+        self._metrics.backfilled.inc(backfilled)
 
     def event(self, code: str, *details: int | str | bytes | None) -> None:
         """Take a record of the gateway's own stream."""

@@ -11,6 +11,9 @@ from rich.text import Text
 from gateway.lab.verdict import Verdict
 
 
+_LONG_S = 120
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One metric of one wearable, as the receiver verified it."""
@@ -51,7 +54,7 @@ def draw(scene: Scene) -> Panel:
             line.device,
             line.metric,
             line.value,
-            Text(f"{line.age_s:.1f} s", style=stale),
+            Text(_age(line.age_s), style=stale),
             Text(_count(line.buffered), style="yellow" if line.buffered else "dim"),
             _count(line.delivered),
             str(line.verified),
@@ -75,6 +78,10 @@ def summary(scene: Scene) -> str:
         f"{scene.elapsed_s:5.1f} s  uplink {scene.uplink}, gateway {scene.gateway}, {buffered} readings buffered, "
         f"{verified} verified  {scene.note}"
     )
+
+
+def _age(age_s: float) -> str:
+    return f"{age_s:.1f} s" if age_s < _LONG_S else f"{age_s / 60:.0f} min"
 
 
 def _count(number: int | None) -> str:
