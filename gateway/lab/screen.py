@@ -10,7 +10,6 @@ from rich.text import Text
 
 from gateway.lab.verdict import Verdict
 
-
 _LONG_S = 120
 
 
