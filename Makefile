@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 30
 JSON ?= 0
+RUNS ?= 10000000
 
-.PHONY: venv demo test lint types layers tests bench lock clean
+.PHONY: venv demo test lint types layers tests fuzz bench lock clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -32,6 +33,10 @@ layers: venv
 
 tests: venv
 	$(BIN)/pytest
+
+fuzz: venv  ## every decoder under a coverage-guided fuzzer; RUNS=inputs (Python 3.11 to 3.13)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python tests/fuzz/fuzz_health.py -runs=$(RUNS) -max_len=40
 
 bench: venv  ## every benchmark; `python -m bench NAME --json` for one
 	$(BIN)/python -m bench all

@@ -13,6 +13,7 @@ LOCKS = {
     "receiver": ("receiver",),
     "lab": ("receiver", "lab"),
     "all": ("receiver", "lab", "dev"),
+    "fuzz": ("fuzz",),
 }
 
 
