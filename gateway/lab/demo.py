@@ -39,7 +39,6 @@ from gateway.outbox.outbox import list_bundles
 _ROOT = Path(".demo")
 _SHORTEST_S = 15
 _CYCLE_S = 60
-_SETTLE_S = 15.0
 _FRAME_S = 0.5
 _LINE_S = 5.0
 _NAMES = {"cgm": "glucose sensor", "plx": "pulse oximeter", "gls": "glucose meter"}
@@ -48,10 +47,11 @@ _NAMES = {"cgm": "glucose sensor", "plx": "pulse oximeter", "gls": "glucose mete
 class Demo:
     """One run: its processes, what it did to them, and what it saw."""
 
-    def __init__(self, site: Site, console: Console, *, seed: int) -> None:
+    def __init__(self, site: Site, console: Console, *, seed: int, settle_s: float = 15.0) -> None:
         self._site = site
         self._console = console
         self._seed = seed
+        self._settle_s = settle_s
         self._proxy = Proxy(listen=site.uplink_port, to=site.broker_port)
         self._children: dict[str, Child] = {}
         self._streams: dict[str, str] = {}
@@ -84,7 +84,7 @@ class Demo:
                     await asyncio.sleep(_FRAME_S)
                 await self._end_faults(faults)
                 until_ms = time.time_ns() // 1_000_000
-                deadline = time.monotonic() + _SETTLE_S
+                deadline = time.monotonic() + self._settle_s
                 verdict = self._judge(until_ms)
                 while time.monotonic() < deadline and not self._settled(verdict):
                     self._show(live, "waiting for what is still under way")
@@ -125,20 +125,20 @@ class Demo:
                 await self._children[name].stop()
 
     async def _faults(self, period_s: float, *, again: bool) -> None:
-        """Cut the uplink for a third of the time, and in the middle of that kill the gateway."""
+        """Cut the uplink for two fifths of the time, and in the middle of that kill the gateway."""
         while True:
-            await asyncio.sleep(period_s * 0.3)
+            await asyncio.sleep(period_s * 0.25)
             self._proxy.cut()
             self._uplink = "CUT"
             self._outages += 1
-            await asyncio.sleep(period_s * 0.15)
+            await asyncio.sleep(period_s * 0.25)
             await self._kill_gateway()
             await asyncio.sleep(period_s * 0.15)
             self._proxy.mend()
             self._uplink = "up"
             if not again:
                 break
-            await asyncio.sleep(period_s * 0.4)
+            await asyncio.sleep(period_s * 0.35)
         await asyncio.Event().wait()
 
     async def _end_faults(self, faults: asyncio.Task[None]) -> None:
