@@ -62,23 +62,28 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value
     return value
 
 
-def _check_kinds(items: tuple[object, ...]) -> None:
-    """Raise `MalformedError` for floats, booleans and other simple values; True would pass for 1."""
+def _check_kinds(items: tuple[object, ...], levels: int = _MAX_DEPTH) -> None:
+    """Raise `MalformedError` for floats, booleans and other simple values, as True would pass for 1, and deep nesting.
+
+    The decoder's own bound lets an empty container be one level deeper than any other.
+    """
     kinds = set(map(type, items))
     if not kinds <= _KINDS:
         raise MalformedError("neither floats nor simple values but null have a place here")
     if kinds.isdisjoint(_CONTAINERS):
         return
+    if not levels:
+        raise MalformedError(f"nested deeper than {_MAX_DEPTH}")
     for item in items:
         if type(item) is tuple:
-            _check_kinds(item)
+            _check_kinds(item, levels - 1)
         elif type(item) is cbor2.CBORTag:
             if item.tag not in _TAGS:
                 raise MalformedError("the only tags are those of COSE")
-            _check_kinds((item.value,))
+            _check_kinds((item.value,), levels - 1)
         elif type(item) is cbor2.frozendict:
             _check_keys(tuple(item))
-            _check_kinds(tuple(item.values()))
+            _check_kinds(tuple(item.values()), levels - 1)
 
 
 def _check_keys(keys: tuple[object, ...]) -> None:

@@ -161,6 +161,8 @@ def _bundle(item: Any, epochs: tuple[EpochPart, ...]) -> SignedBundle:  # noqa: 
             chain_id, predecessor = _chain(chain, no)
         case _:
             raise MalformedError("not a bundle's payload, or of an unknown version")
+    if no == 0 and predecessor is None and prev != layout.NO_HASH:
+        raise MalformedError("a chain without a predecessor begins with a hash of zeros")
     sealed_parts = tuple(map(_part, parts))
     if sum(part.count for part in sealed_parts if part.kind == layout.BATCH) > layout.MAX_BUNDLE_RECORDS:
         raise MalformedError("a bundle has at most 65,536 records")

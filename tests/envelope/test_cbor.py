@@ -136,5 +136,7 @@ def test_hostile_bytes_are_answered_quickly(data: bytes) -> None:
 @pytest.mark.parametrize("wrapper", [b"\x81", b"\xa1\x01", b"\xd8\x60"], ids=["array", "map", "tag"])
 def test_containers_and_tags_nest_at_most_12_deep(wrapper: bytes) -> None:
     cbor.decode(wrapper * 12 + b"\x00")
-    with pytest.raises(MalformedError):
-        cbor.decode(wrapper * 13 + b"\x00")
+    cbor.decode(wrapper * 11 + b"\x80")
+    for deeper in (wrapper * 13 + b"\x00", wrapper * 12 + b"\x80", wrapper * 12 + b"\xa0"):
+        with pytest.raises(MalformedError):
+            cbor.decode(deeper)

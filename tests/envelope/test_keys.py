@@ -53,6 +53,15 @@ def test_es256_signatures_have_low_s_and_their_twins_are_refused(number: int) ->
         verify_key(P256).verify(signature[:32] + (ORDER - s).to_bytes(32, "big"), message)
 
 
+def test_an_ed25519_signature_whose_s_is_not_reduced_is_refused() -> None:
+    order = 2**252 + 27742317777372353535851937790883648493
+    signature = ED25519.sign(b"message")
+    verify_key(ED25519).verify(signature, b"message")
+    twin = int.from_bytes(signature[32:], "little") + order
+    with pytest.raises(SignatureError):
+        verify_key(ED25519).verify(signature[:32] + twin.to_bytes(32, "little"), b"message")
+
+
 @pytest.mark.parametrize("signer", [ED25519, P256])
 @given(st.binary(max_size=70) | st.binary(min_size=64, max_size=64))
 def test_any_bytes_for_a_signature_are_refused(signer: Signer, signature: bytes) -> None:

@@ -350,6 +350,7 @@ def on_part(edit: Callable[[CBORTag], Any]) -> Change:
         put(3, MAX + 1),
         put(3, None),
         put(4, bytes(31)),
+        put(4, b"\x01" * 32),
         put(4, None),
         put(5, None),
         put(5, [bytes(31)]),

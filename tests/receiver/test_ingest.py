@@ -292,6 +292,16 @@ def test_an_epoch_declared_twice_is_refused(gw: Box, cloud: Cloud) -> None:
     assert count(cloud, "bundles") == 1
 
 
+def test_an_epoch_declared_again_as_it_was_is_no_harm(gw: Box, cloud: Cloud) -> None:
+    first, second = gw.tick(A), gw.tick(A)
+    declaring, using = parse(first.payload), cbor.decode(parse(second.payload)._signed.payload)
+    sign1 = cose.sign1(gw.signer, cbor.encode([*using[:5], declaring.epoch_hashes, using[6]]), layout.BUNDLE_AAD)
+    again = Message("gw-1", b"\x82" + sign1 + first.payload[1 + len(declaring.sign1) :])
+    cloud.take(first)
+    assert cloud.receipts(cloud.take(again))["gw-1"].refused == ()
+    assert (count(cloud, "bundles"), count(cloud, "epoch_parts")) == (2, 1)
+
+
 def test_the_epochs_of_a_refused_bundle_serve_the_bundles_that_follow(gw: Box, cloud: Cloud) -> None:
     twin = Box("gw-1")
     twin.tick(B)
