@@ -5,7 +5,12 @@ from pathlib import Path
 
 from gateway.cli import common
 
-FILES = {"v1.json": "X-Wing and Ed25519", "v1-es256.json": "X25519 and ES256"}
+FILES = {
+    "v1.json": "X-Wing and Ed25519",
+    "v1-es256.json": "X25519 and ES256",
+    "keys.json": "a key list",
+    "refused.json": "bundles that are refused",
+}
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -19,14 +24,16 @@ def add_parser(commands: common.Subparsers) -> None:
 
 
 def _vectors(arguments: argparse.Namespace) -> int:
-    from gateway.envelope import vectors
+    from gateway.envelope import vectors as sealed
+    from gateway.receiver import vectors as received
 
-    for name, suite in FILES.items():
+    for name, content in FILES.items():
         path: Path = arguments.dir / name
+        vectors = received if name in received.FILES else sealed
         if arguments.new:
             arguments.dir.mkdir(parents=True, exist_ok=True)
             vectors.write(path)
         else:
             vectors.check(path)
-        print(f"{path}: {suite}: {'written' if arguments.new else 'right'}")
+        print(f"{path}: {content}: {'written' if arguments.new else 'right'}")
     return 0

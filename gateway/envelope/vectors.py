@@ -90,8 +90,8 @@ def _keys(path: Path) -> tuple[Signer, Signer, RecipientKey]:
     if path.name not in SUITES:
         raise SealError(f"vectors are called {' or '.join(SUITES)}")
     signer_alg, recipient_alg = SUITES[path.name]
-    recipient = RecipientKey(recipient_alg, _fixed("recipient"))
-    return _signer(signer_alg, "signer"), _signer(signer_alg, "receiver"), recipient
+    recipient = RecipientKey(recipient_alg, fixed("recipient"))
+    return fixed_signer(signer_alg, "signer"), fixed_signer(signer_alg, "receiver"), recipient
 
 
 def _stated_keys(signer: Signer, receiver: Signer, recipient: RecipientKey) -> dict[str, Any]:
@@ -147,20 +147,22 @@ def _plaintexts(bundles: Sequence[bytes], signer: Signer, recipient: RecipientKe
     return found
 
 
-def _fixed(name: str) -> bytes:
+def fixed(name: str) -> bytes:
     """Fixed, public bytes in place of a secret: 32 of them."""
     return hashlib.sha256(b"iomt-gateway/1 vectors " + name.encode()).digest()
 
 
-def _random(name: str) -> Callable[[int], bytes]:
+def fixed_random(name: str) -> Callable[[int], bytes]:
+    """A source of fixed bytes, never the same twice."""
     numbers: Iterator[int] = count()
-    return lambda size: _fixed(f"{name} {next(numbers)}")[:size]
+    return lambda size: fixed(f"{name} {next(numbers)}")[:size]
 
 
-def _signer(alg: int, name: str) -> Signer:
+def fixed_signer(alg: int, name: str) -> Signer:
+    """A fixed, public signing key of algorithm -8 or -7."""
     if alg == EDDSA:
-        return signer_for(ed25519.Ed25519PrivateKey.from_private_bytes(_fixed(name)))
-    scalar = int.from_bytes(_fixed(name), "big") % (_ORDER - 1) + 1
+        return signer_for(ed25519.Ed25519PrivateKey.from_private_bytes(fixed(name)))
+    scalar = int.from_bytes(fixed(name), "big") % (_ORDER - 1) + 1
     return signer_for(ec.derive_private_key(scalar, ec.SECP256R1()))
 
 
@@ -183,11 +185,11 @@ def _bundles(signer: Signer, recipient: RecipientKey) -> list[SealedBundle]:
 def _writer(signer: Signer, recipient: RecipientKey, name: str, predecessor: Link | None) -> ChainWriter:
     return ChainWriter(
         gateway=GATEWAY,
-        chain=_fixed(name)[:16],
+        chain=fixed(name)[:16],
         signer=signer,
         recipients=[recipient.recipient],
         predecessor=predecessor,
-        random=_random(name),
+        random=fixed_random(name),
     )
 
 
@@ -199,7 +201,7 @@ def _events(tick: int, code: str, *details: int | str | bytes | None) -> Batch:
     return Batch(self_stream(GATEWAY), (Event(NOW_MS + 1000 * tick, code, details),))
 
 
-_PATIENT_A, _PATIENT_B = _fixed("patient a")[:16], _fixed("patient b")[:16]
+_PATIENT_A, _PATIENT_B = fixed("patient a")[:16], fixed("patient b")[:16]
 _CGM, _OXIMETER = "C0:00:00:00:00:01", "C0:00:00:00:00:02"
 _METRIC = 1
 """The vectors say nothing about metrics: a code is a number here."""
@@ -238,7 +240,7 @@ _PULSE = Record(_OXIMETER, 3, 61, 0, NOW_MS)
 
 def _receipts(bundles: Sequence[bytes]) -> list[Receipt]:
     links = [Link(each.chain, each.no, each.hash) for each in map(parse, bundles)]
-    store = StoreId(_fixed("store")[:16], 1)
+    store = StoreId(fixed("store")[:16], 1)
     first = ReceiptRange(links[0].chain, 0, 1, links[1].hash)
     both = (
         ReceiptRange(links[0].chain, 0, 3, links[3].hash),

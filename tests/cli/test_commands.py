@@ -64,7 +64,7 @@ def test_certs_dev_keeps_what_exists(tmp_path: Path) -> None:
 def test_vectors_check() -> None:
     done = run("vectors", "--check", cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": right") == 2
+    assert done.stdout.count(": right") == 4
 
 
 @pytest.mark.parametrize("program", ["gateway", "receiver"])
