@@ -7,14 +7,16 @@ the heartbeat's. Seal, append, fdatasync: from then on the readings are safe.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain, groupby
 
+from gateway.envelope.records import encode_events, encode_records
 from gateway.envelope.seal import ChainWriter, self_stream
-from gateway.errors import OutboxFullError
+from gateway.errors import MalformedError, OutboxFullError
 from gateway.health.metrics import METRICS
 from gateway.health.quality import Assessor
-from gateway.model import Batch, Cursor, Event, Extra, Reading, Record
+from gateway.model import Batch, Cursor, Event, Extra, Gap, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 
@@ -147,7 +149,11 @@ class Pipeline:
     def _seal_next(self) -> int:
         """Append one bundle; how many records it holds."""
         started = time.perf_counter()
-        bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock())
+        try:
+            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock())
+        except MalformedError:
+            self._batches = tuple(chain.from_iterable(map(self._sift, self._batches)))
+            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock())
         self._metrics.seal_seconds.observe(time.perf_counter() - started)
         # Cursors stand with the last records they speak for, never before them.
         cursors = () if self._batches else tuple(self._cursors.values())
@@ -157,6 +163,22 @@ class Pipeline:
         self._metrics.bundles.inc()
         return sum(span.count for span in bundle.spans)
 
+    def _sift(self, batch: Batch) -> Iterator[Batch]:
+        """The same batch with a gap in place of each record that the format has no room for."""
+        if isinstance(batch.content, Gap):
+            yield batch
+            return
+        for sound, entries in groupby(batch.content, _fits_format):
+            content = tuple(entries)
+            if not sound:
+                self._metrics.device_errors.labels(cause=MalformedError.cause).inc(len(content))
+                now_ms = self._clock()
+                yield Batch(batch.stream, Gap(len(content), "refused", now_ms, now_ms))
+            elif isinstance(batch.content[0], Record):
+                yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Record)))
+            else:
+                yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Event)))
+
     def _take(self) -> None:
         """Move what has arrived behind what still waits."""
         batches = [Batch(stream, tuple(records)) for stream, records in self._records.items()]
@@ -165,3 +187,11 @@ class Pipeline:
         self._batches += tuple(batches)
         self._records, self._events = {}, []
         self._arrived.clear()
+
+
+def _fits_format(entry: Record | Event) -> bool:
+    try:
+        encode_records([entry]) if isinstance(entry, Record) else encode_events([entry])
+    except MalformedError:
+        return False
+    return True

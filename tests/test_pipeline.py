@@ -15,7 +15,7 @@ from gateway.envelope.seal import ChainWriter, self_stream
 from gateway.errors import OutboxFullError
 from gateway.health.metrics import GLUCOSE, METRICS
 from gateway.health.quality import Assessor
-from gateway.model import Cursor, Event, Extra, Reading
+from gateway.model import Cursor, Extra, Gap, Reading
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
@@ -76,9 +76,10 @@ def contents(outbox: Outbox) -> dict[bytes, list[object]]:
             opened = part.open(bundle, epochs[part.epoch])
             if isinstance(opened.content, Columns):
                 entries: list[object] = [dict(record.extras)[Extra.SEQUENCE] for record in opened.content.records()]
+            elif isinstance(opened.content, Gap):
+                entries = [f"gap of {opened.content.count}"]
             else:
-                assert isinstance(opened.content, tuple)
-                entries = [event.code for event in opened.content if isinstance(event, Event)]
+                entries = [event.code for event in opened.content]
             found.setdefault(opened.stream, []).extend(entries)
     return found
 
@@ -149,6 +150,17 @@ async def test_while_the_outbox_is_full_readings_wait_within_a_bound_and_none_is
     assert durable == list(range(len(durable)))
     assert metrics.value("outbox_full_total") > 1
     assert 65_536 < submitted - len(durable) <= 65_536 + 20_000
+
+
+async def test_a_record_that_the_format_has_no_room_for_costs_itself_alone_and_leaves_a_gap(
+    pipeline: Pipeline, outbox: Outbox, metrics: GatewayMetrics
+) -> None:
+    before_1970 = Reading("F0:00:00:00:00:01", GLUCOSE, 101, 0, -1)
+    pipeline.submit(OTHER, [reading(7)])
+    pipeline.submit(STREAM, [reading(1), before_1970, reading(2)])
+    await pipeline.flush()
+    assert contents(outbox) == {OTHER: [7], STREAM: [1, "gap of 1", 2]}
+    assert 'iomt_gateway_device_errors_total{cause="malformed"} 1.0' in metrics.render().decode()
 
 
 async def test_readings_are_counted_by_metric_and_quality(pipeline: Pipeline, metrics: GatewayMetrics) -> None:

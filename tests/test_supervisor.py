@@ -78,6 +78,17 @@ async def test_the_watchdog_is_fed(site: Site, notified: socket.socket, monkeypa
     assert b"WATCHDOG=1" in said
 
 
+async def test_a_service_manager_that_has_gone_does_not_disturb_an_orderly_end(
+    site: Site, notified: socket.socket
+) -> None:
+    daemon, task = await started(site)
+    notified.close()
+    before = daemon.outbox.newest
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+    assert len(bundles(site)) == before + 2
+
+
 async def test_the_control_api_tells_the_state(site: Site) -> None:
     daemon, task = await started(site)
     status = json.loads(await fetch("/v1/status", socket=socket_path(site.gateway_state)))

@@ -125,7 +125,10 @@ class Links:
         if not device.paired:
             if not await self._radio.bonded(device.address):
                 await self._radio.pair(client)
-            self._inventory.mark_paired(device.address)
+            try:
+                self._inventory.mark_paired(device.address)
+            except OSError as error:
+                raise LinkError(f"{device.address}: cannot be noted as paired: {error.strerror}") from error
             self._on_event("paired", device.address)
         if not await self._radio.authenticated(client):
             raise LinkError(f"{device.address}: the link is not authenticated")

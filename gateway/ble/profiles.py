@@ -23,6 +23,8 @@ _CURRENT_TIME = 0x2A2B
 
 _MINUTE_MS = 60_000
 _CLOCK_RESOLUTION_MS = 1_000
+_FIRST_YEAR = 1971
+"""A device that says an earlier year has no clock to speak of, and times before 1970 do not travel."""
 _UNKNOWN_ZONE_MS = 14 * 3_600_000
 """How far a device's local time can be from UTC."""
 
@@ -121,6 +123,8 @@ class _GlucoseMeter:
         if moment is None:
             return received_ms, {Extra.TIME_SOURCE: TimeSource.RECEIVED}
         told: dict[Extra, ExtraValue] = {Extra.DEVICE_TIME: moment.isoformat()}
+        if moment.year < _FIRST_YEAR:
+            return received_ms, told | {Extra.TIME_SOURCE: TimeSource.RECEIVED}
         if self._clock_error_ms is None:
             return _as_utc_ms(moment), told | {
                 Extra.TIME_SOURCE: TimeSource.DEVICE,

@@ -63,6 +63,9 @@ class KeyRing:
             return False
         if not offered.not_before_ms <= now_ms < offered.not_after_ms:
             raise ReceiptError(f"key list {offered.serial} is not valid now")
-        write_durably(self._kept, data)
+        try:
+            write_durably(self._kept, data)
+        except OSError as error:
+            raise ReceiptError(f"key list {offered.serial} cannot be kept: {error.strerror}") from error
         self.current = offered
         return True

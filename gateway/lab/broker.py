@@ -112,8 +112,9 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
             writer.close()
 
     async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
+        """Know the client by its certificate; a last will is a publish like any other."""
         session.username = _common_name(session.ssl_object)
-        return True
+        return not session.will_flag or permitted(session.username or "", session.will_topic or "", Action.PUBLISH)
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
         return permitted(session.username or "", topic, action)

@@ -7,11 +7,11 @@ from contextlib import suppress
 
 
 def notify(state: str) -> None:
-    """Send `state`, such as "READY=1", where NOTIFY_SOCKET says; a listener that does not read is not waited for."""
+    """Send `state`, such as "READY=1", where NOTIFY_SOCKET says; a listener that is gone or busy is left alone."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock, suppress(BlockingIOError):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock, suppress(OSError):
         sock.connect("\0" + address[1:] if address.startswith("@") else address)
         sock.send(state.encode())
 
