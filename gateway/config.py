@@ -5,9 +5,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from gateway.errors import ConfigError
 
@@ -27,7 +27,16 @@ def _endpoint(value: str) -> str:
 
 FilePath = Annotated[Path, AfterValidator(_resolve)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
-GatewayId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+def _not_reserved(value: str) -> str:
+    if value in RESERVED:
+        raise ValueError(f"is reserved: {', '.join(RESERVED)} are names of the cloud's side")
+    return value
+
+
+RESERVED = ("broker", "receiver")
+GatewayId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$"), AfterValidator(_not_reserved)]
 
 
 class _Section(BaseModel):
@@ -77,6 +86,12 @@ class OutboxSection(_Section):
     offline_tick_ms: int = Field(default=2_000, ge=0, le=60_000)
     segment_bytes: int = Field(default=4 << 20, ge=1 << 20, le=64 << 20)
     capacity_bytes: int = Field(default=1 << 30, ge=8 << 20)
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.capacity_bytes < 4 * self.segment_bytes:
+            raise ValueError("capacity_bytes holds fewer than four segments of segment_bytes")
+        return self
 
 
 class EnvelopeSection(_Section):
@@ -151,6 +166,7 @@ class IngestSection(_Section):
 
     receive_maximum: int = Field(default=256, ge=1, le=65_535)
     parked_bundles: int = Field(default=4096, ge=1, le=1 << 20)
+    heartbeat_s: int = Field(default=60, ge=1, le=3600)
 
 
 class ReceiverConfig(_Section):

@@ -23,7 +23,7 @@ from gateway.envelope.keys import signer_for
 from gateway.envelope.seal import ChainWriter
 from gateway.errors import DeviceError
 from gateway.health.quality import Assessor
-from gateway.identity.files import load_certificate, load_private_key
+from gateway.identity.files import load_owner, load_private_key
 from gateway.identity.keyring import KeyRing
 from gateway.identity.tls import client_context
 from gateway.observe import http, systemd
@@ -50,8 +50,9 @@ class Gateway:
         state_dir = config.gateway.state_dir
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity = config.identity
+        load_owner(identity.tls_cert, config.gateway.id)
         self._tls = client_context(identity.ca, identity.tls_cert, identity.tls_key)
-        self._signer_certificate = load_certificate(identity.signing_cert)
+        self._signer_certificate = load_owner(identity.signing_cert, config.gateway.id)
         self.keys = KeyRing.open(
             shipped=identity.key_list,
             kept=state_dir / "keys.cbor",

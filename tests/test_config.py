@@ -68,6 +68,19 @@ def test_a_gateway_id_with_a_dot_or_slash_is_refused(gateway_toml: Path) -> None
         gateway_toml.write_text(gateway_toml.read_text().replace(f'"{wrong}"', '"gw-001"', 1))
 
 
+def test_a_gateway_cannot_be_called_what_the_clouds_side_is_called(gateway_toml: Path) -> None:
+    gateway_toml.write_text(gateway_toml.read_text().replace('"gw-001"', '"receiver"'))
+    with pytest.raises(ConfigError, match=r"gateway\.id: .*is reserved"):
+        load(gateway_toml, GatewayConfig)
+
+
+def test_an_outbox_without_room_for_its_segments_is_refused(gateway_toml: Path) -> None:
+    tight = "[outbox]\nsegment_bytes = 8_388_608\ncapacity_bytes = 16_777_216\n"
+    gateway_toml.write_text(gateway_toml.read_text().replace("[outbox]\n", tight))
+    with pytest.raises(ConfigError, match="fewer than four segments"):
+        load(gateway_toml, GatewayConfig)
+
+
 def test_every_mistake_is_told_at_once(gateway_toml: Path) -> None:
     gateway_toml.write_text(gateway_toml.read_text().replace("[envelope]", "[envelope]\nheartbeat_s = 0\nepoch = 1"))
     with pytest.raises(ConfigError) as caught:

@@ -6,17 +6,23 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.config import GatewayConfig, load
 from gateway.control.api import socket_path
-from gateway.errors import GatewayError, IdentityError, OutboxLockedError
+from gateway.envelope.keylist import encode_key_list
+from gateway.envelope.keys import signer_for
+from gateway.errors import GatewayError, IdentityError, OutboxLockedError, ReceiptError
+from gateway.identity.files import load_private_key
+from gateway.lab.pki import make_dev_pki
 from gateway.lab.site import GATEWAY, Site, build, free_port
 from gateway.model import Link
 from gateway.observe.http import fetch
 from gateway.outbox.outbox import list_bundles
+from gateway.pipeline import wall_clock_ms
 from gateway.supervisor import Gateway
 
 
@@ -126,6 +132,28 @@ async def test_a_key_that_others_can_read_is_refused_with_the_command_that_mends
     key.chmod(0o644)
     with pytest.raises(IdentityError, match=f"chmod 600 .*{name}"):
         gateway(site)
+
+
+@pytest.mark.parametrize("name", ["sign.crt", "tls.crt"])
+async def test_a_certificate_of_another_gateway_is_refused_by_name(site: Site, name: str) -> None:
+    make_dev_pki(site.pki, ["gw-other"])
+    (site.pki / "gateways" / GATEWAY / name).write_bytes((site.pki / "gateways" / "gw-other" / name).read_bytes())
+    with pytest.raises(IdentityError, match=f"{name}: belongs to gw-other, not to {GATEWAY}"):
+        gateway(site)
+
+
+async def test_a_key_list_that_cannot_be_kept_is_refused_and_costs_nothing(site: Site) -> None:
+    daemon = gateway(site)
+    root = signer_for(load_private_key(site.pki / "fleet-root.key"))
+    newer = encode_key_list(replace(daemon.keys.current, serial=2), root)
+    (site.gateway_state / "keys.cbor.new").mkdir()
+    with pytest.raises(ReceiptError, match="cannot be kept"):
+        daemon.keys.offer(newer, now_ms=wall_clock_ms())
+    assert daemon.keys.current.serial == 1
+    (site.gateway_state / "keys.cbor.new").rmdir()
+    assert daemon.keys.offer(newer, now_ms=wall_clock_ms())
+    daemon.outbox.close()
+    assert gateway(site).keys.current.serial == 2
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "fleet-root.pub", "keys.cbor"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import ConfigError, GatewayError
 
 GATEWAY_CONFIG = Path("/etc/iomt-gateway/gateway.toml")
+DEFAULT = "configuration (%(default)s)"
 RECEIVER_CONFIG = Path("/etc/iomt-gateway/receiver.toml")
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from gateway.observe import http, log
 def add_parser(commands: common.Subparsers) -> None:
     """Add the commands."""
     run = commands.add_parser("run", help="run the gateway in the foreground")
-    run.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE")
+    run.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE", help=common.DEFAULT)
     run.set_defaults(command=_run)
     status = commands.add_parser("status", help="ask the running gateway how it is")
-    status.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE")
+    status.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE", help=common.DEFAULT)
     status.add_argument("--json", action="store_true", help="one line of JSON")
     status.set_defaults(command=_status)
 

@@ -18,9 +18,21 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"iomt-receiver {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run the receiver in the foreground")
-    run.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE")
+    run.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
     run.set_defaults(command=_run)
+    restored = commands.add_parser("restored", help="say once, before it runs, that the database came from a backup")
+    restored.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
+    restored.set_defaults(command=_restored)
     return top
+
+
+def _restored(arguments: argparse.Namespace) -> int:
+    from gateway.receiver.store import next_incarnation
+
+    config = load(arguments.config, ReceiverConfig)
+    incarnation = next_incarnation(config.receiver.state_dir)
+    print(f"incarnation {incarnation}: gateways will send again what this store's receipts do not cover")
+    return 0
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+from cryptography.x509.oid import NameOID
 
 from gateway.envelope.keys import RecipientKey, VerifyKey
 from gateway.errors import IdentityError
@@ -72,6 +73,16 @@ def load_certificate(path: Path) -> bytes:
         x509.load_pem_x509_certificates(content)
     except ValueError as error:
         raise IdentityError(f"{path}: is not a certificate in PEM") from error
+    return content
+
+
+def load_owner(path: Path, owner: str) -> bytes:
+    """A certificate (chain) in PEM whose first common name is `owner`. Raises `IdentityError`."""
+    content = load_certificate(path)
+    subject = x509.load_pem_x509_certificates(content)[0].subject
+    names = [str(name.value) for name in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if names != [owner]:
+        raise IdentityError(f"{path}: belongs to {', '.join(names) or 'nobody'}, not to {owner}; check gateway.id")
     return content
 
 

@@ -21,19 +21,37 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.config import RESERVED
 from gateway.envelope.keylist import KeyList, encode_key_list
 from gateway.envelope.keys import signer_for
+from gateway.envelope.layout import GATEWAY_ID
+from gateway.errors import ConfigError
 from gateway.identity.files import PrivateKey, load_certificate, load_private_key, load_recipient_key, verify_key
 
 _DAY_MS = 86_400_000
-_USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+_USAGES = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "sign": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36"),  # document signing (RFC 9336): no TLS peer takes it
+}
 
 
 def make_dev_pki(out: Path, gateways: Sequence[str]) -> None:
     """Make what is missing in `out`: CA, broker, receiver, fleet root, key list, and one identity per gateway id.
 
-    What exists is kept, so that more gateways can be added later. Raises `IdentityError` if it cannot be read.
+    What exists is kept, so that more gateways can be added later. Raises `IdentityError` if it cannot be read,
+    `ConfigError` for an id that no gateway can have or a directory that cannot be written.
     """
+    for gateway in gateways:
+        if not GATEWAY_ID.fullmatch(gateway) or gateway in RESERVED:
+            raise ConfigError(f"{gateway!r}: no gateway can have this id; use [A-Za-z0-9_-], and not {RESERVED}")
+    try:
+        _make(out, gateways)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
+
+
+def _make(out: Path, gateways: Sequence[str]) -> None:
     profiles = tomllib.loads(resources.files("certs").joinpath("profiles.toml").read_text(encoding="utf-8"))
     (out / "gateways").mkdir(mode=0o700, parents=True, exist_ok=True)
     _make_certificate(out, "ca", profiles["ca"], profiles["ca"]["common_name"], issuer=None)
@@ -103,7 +121,7 @@ def _make_certificate(out: Path, name: str, profile: dict[str, Any], common_name
         )
         .add_extension(_key_usage(is_ca=issuer is None), critical=True)
     )
-    if profile.get("usage") in _USAGES:
+    if "usage" in profile:
         builder = builder.add_extension(x509.ExtendedKeyUsage([_USAGES[profile["usage"]]]), critical=False)
     names: list[x509.GeneralName] = [x509.DNSName(each) for each in profile.get("names", ())]
     names += [x509.IPAddress(ipaddress.ip_address(each)) for each in profile.get("addresses", ())]

@@ -30,8 +30,6 @@ _TOPICS = ("v1/gw/+/up/data", "v1/gw/+/up/urgent")
 _CLIENT_ID = "receiver"
 _SESSION_EXPIRY_S = 7 * 86_400
 _BACKOFF_S = 0.2
-_HEARTBEAT_S = 60
-_SILENT_MS = (2 * _HEARTBEAT_S + 10) * 1000
 
 T = TypeVar("T")
 
@@ -54,6 +52,7 @@ class Receiver:
     ) -> None:
         self._broker = broker
         self._receive_maximum = ingest.receive_maximum
+        self._silent_ms = (2 * ingest.heartbeat_s + 10) * 1000
         self._tls = tls
         self._intake = intake
         self._key_list = key_list
@@ -194,7 +193,7 @@ class Receiver:
 
     def _silent(self) -> float:
         now_ms = time.time_ns() // 1_000_000
-        return sum(now_ms - heard_ms > _SILENT_MS for heard_ms in self._heard_ms.values())
+        return sum(now_ms - heard_ms > self._silent_ms for heard_ms in self._heard_ms.values())
 
 
 def _gateway(topic: str) -> str:

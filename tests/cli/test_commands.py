@@ -61,6 +61,22 @@ def test_certs_dev_keeps_what_exists(tmp_path: Path) -> None:
     assert (tmp_path / "pki" / "gateways" / "gw-7" / "sign.key").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("name", ["../evil", "gw 2", "receiver", ""])
+def test_certs_dev_refuses_an_id_that_no_gateway_can_have(name: str, tmp_path: Path) -> None:
+    done = run("certs", "dev", "--out", str(tmp_path / "pki"), "--gateway", name)
+    assert done.returncode == 2
+    assert "no gateway can have this id" in done.stderr
+    assert not (tmp_path / "pki").exists()
+
+
+def test_a_restored_receiver_counts_its_incarnation_up(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.toml"
+    path.write_text((ROOT / "config" / "receiver.toml").read_text().replace("/var/lib/iomt-receiver", "state"))
+    (tmp_path / "state").mkdir()
+    assert "incarnation 1:" in run("restored", "--config", str(path), program="receiver").stdout
+    assert "incarnation 2:" in run("restored", "--config", str(path), program="receiver").stdout
+
+
 def test_vectors_check() -> None:
     done = run("vectors", "--check", cwd=ROOT)
     assert done.returncode == 0, done.stderr

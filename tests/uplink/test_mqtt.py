@@ -1,6 +1,7 @@
 """One connection: what it promises on MQTT 5 (mosquitto) and on 3.1.1 (the embedded broker)."""
 
 import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gateway.errors import (
 )
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.proxy import Proxy
-from gateway.uplink.mqtt import Connection, Limits
+from gateway.uplink.mqtt import Connection, Limits, Will
 
 from .conftest import Broker, connect, eventually, free_port, tls_of
 
@@ -237,6 +238,19 @@ async def test_a_gateway_reads_its_own_and_a_shared_subscription_serves_the_rece
         await receiver.publish(DOWN, b"down")
         assert await drain(receiver, 1) == [b"up"]
         assert await drain(gateway, 1) == [b"down"]
+
+
+async def test_a_gateway_cannot_leave_its_will_on_anothers_topics(broker: Broker) -> None:
+    async with broker.connection("receiver", clean_start=True) as receiver:
+        await receiver.subscribe("v1/gw/+/up/#")
+        forged = Will("v1/gw/gw-002/up/data", b"forged")
+        with contextlib.suppress(ConnectionRefusedByBrokerError, RuntimeError):
+            async with broker.connection("gw-001", will=forged):
+                raise RuntimeError("leave without a farewell")
+        async with broker.connection("gw-001") as gateway:
+            await gateway.publish(UP, b"genuine")
+        assert await drain(receiver, 1) == [b"genuine"]
+        assert await silent(receiver)
 
 
 async def test_a_gateway_cannot_take_over_anothers_session(broker: Broker) -> None:
