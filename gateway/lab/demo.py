@@ -7,6 +7,7 @@ killed gateway's disk, and the receiver's store.
 
 import argparse
 import asyncio
+import fcntl
 import io
 import json
 import re
@@ -15,7 +16,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,7 +43,7 @@ _SHORTEST_S = 15
 _CYCLE_S = 60
 _FRAME_S = 0.5
 _LINE_S = 5.0
-_NAMES = {"cgm": "glucose sensor", "plx": "pulse oximeter", "gls": "glucose meter"}
+_NAMES = {"cgm": "CGM", "plx": "oximeter", "gls": "meter"}
 
 
 class Demo:
@@ -69,46 +71,47 @@ class Demo:
         """The screen in the middle of the outage, after the kill."""
 
     async def run(self, duration_s: float) -> Verdict:
-        """Start everything, do the worst, wait for what is still under way, and judge."""
+        """Start everything, do the worst, wait for what is still under way, and judge. A signal ends it early."""
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._stop)
             await self._start(stack)
-            stop = asyncio.Event()
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
-            live = Live(console=self._console, refresh_per_second=1 / _FRAME_S, transient=False, auto_refresh=False)
-            with live:
+            with Live(console=self._console, auto_refresh=False) as live:
                 faults = asyncio.create_task(self._faults(duration_s or _CYCLE_S, again=not duration_s))
-                end = time.monotonic() + duration_s if duration_s else float("inf")
-                while time.monotonic() < end - min(5.0, duration_s / 6) and not stop.is_set() and not faults.done():
-                    self._show(live, "Ctrl-C ends it" if not duration_s else "")
-                    await asyncio.sleep(_FRAME_S)
+                await self._watch(live, duration_s, stop, faults)
                 await self._end_faults(faults)
-                until_ms = time.time_ns() // 1_000_000
-                deadline = time.monotonic() + self._settle_s
-                verdict = self._judge(until_ms)
-                while time.monotonic() < deadline and not self._settled(verdict):
-                    self._show(live, "waiting for what is still under way")
-                    await asyncio.sleep(_FRAME_S)
-                    verdict = self._judge(until_ms)
-                self._show(live, "done")
-            return verdict
+                return await self._settle(live)
+
+    async def _watch(self, live: Live, duration_s: float, stop: asyncio.Event, faults: asyncio.Task[None]) -> None:
+        """Show what happens until it is time to settle, a signal comes, or a fault could not be done."""
+        end = time.monotonic() + duration_s - min(5.0, duration_s / 6) if duration_s else float("inf")
+        while time.monotonic() < end and not stop.is_set() and not faults.done():
+            self._show(live, "" if duration_s else "Ctrl-C ends it")
+            await asyncio.sleep(_FRAME_S)
+
+    async def _settle(self, live: Live) -> Verdict:
+        """Judge what was measured until now, as soon as nothing of it is under way any more."""
+        until_ms = time.time_ns() // 1_000_000
+        deadline = time.monotonic() + self._settle_s
+        verdict = self._judge(until_ms)
+        while not verdict.passed and time.monotonic() < deadline:
+            self._show(live, "waiting for what is under way")
+            await asyncio.sleep(_FRAME_S)
+            verdict = self._judge(until_ms)
+        self._show(live, "done")
+        return verdict
 
     async def _start(self, stack: AsyncExitStack) -> None:
         site = self._site
         self._streams = build(site, devices=wearables.DEVICES)
         await stack.enter_async_context(self._proxy)
         broker = ("gateway.lab.broker", "--pki", str(site.pki), "--port", str(site.broker_port))
-        air = (
-            "gateway.lab.wearables",
-            "--hci",
-            str(site.radio),
-            "--ledger",
-            str(site.ledger),
-            "--seed",
-            str(self._seed),
-        )
+        air = ("gateway.lab.wearables", "--hci", str(site.radio), "--ledger", str(site.ledger))
+        seed = ("--seed", str(self._seed))
         receiver = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
-        await asyncio.gather(self._tool("broker", *broker), self._tool("wearables", *air))
+        await asyncio.gather(self._tool("broker", *broker), self._tool("wearables", *air, *seed))
         self._children["receiver"] = await Child.serve("receiver", *receiver, logs=site.logs)
         await self._start_gateway()
 
@@ -194,10 +197,6 @@ class Demo:
             quarantined=self._cloud.quarantined(),
         )
 
-    @staticmethod
-    def _settled(verdict: Verdict) -> bool:
-        return verdict.passed
-
     def _show(self, live: Live, note: str) -> None:
         scene = self._scene(note)
         if self.first_verified_s is None and scene.lines:
@@ -253,7 +252,8 @@ def main() -> None:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="save a picture of the screen")
     arguments = parser.parse_args()
     try:
-        verdict = asyncio.run(_run(arguments, Console()))
+        with _folder(arguments.duration):
+            verdict = asyncio.run(_run(arguments, Console()))
     except GatewayError as error:
         sys.exit(f"demo: {error}")
     if arguments.json:
@@ -261,10 +261,21 @@ def main() -> None:
     sys.exit(0 if verdict.passed else 1)
 
 
+@contextmanager
+def _folder(duration_s: float) -> Iterator[None]:
+    """An empty folder of our own. Raises `ConfigError` for a run that makes no sense or would disturb another."""
+    if duration_s and not duration_s >= _SHORTEST_S:
+        raise ConfigError(f"DURATION: {duration_s:g} s is too short for an outage; give {_SHORTEST_S} or more, or 0")
+    with _ROOT.with_name(f"{_ROOT.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError("another demo runs in this folder; wait for its end") from error
+        shutil.rmtree(_ROOT, ignore_errors=True)
+        yield
+
+
 async def _run(arguments: argparse.Namespace, console: Console) -> Verdict:
-    if 0 < arguments.duration < _SHORTEST_S:
-        raise ConfigError(f"DURATION: {arguments.duration:g} s is too short for an outage; give {_SHORTEST_S} or more")
-    shutil.rmtree(_ROOT, ignore_errors=True)
     site = Site(_ROOT, broker_port=free_port(), uplink_port=free_port())
     demo = Demo(site, console, seed=arguments.seed)
     verdict = await demo.run(arguments.duration)

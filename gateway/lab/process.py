@@ -29,8 +29,9 @@ class Child:
         """Start any command; its output goes to its log, `env` to its environment."""
         log = logs / f"{name}.log"
         with log.open("ab") as file:
+            # A session of its own: Ctrl-C in a terminal reaches the parent alone, which then ends it in order.
             process = await asyncio.create_subprocess_exec(
-                *command, stdout=file, stderr=file, env={**os.environ, **(env or {})}
+                *command, stdout=file, stderr=file, env={**os.environ, **(env or {})}, start_new_session=True
             )
         return cls(name, process, log)
 
@@ -68,7 +69,10 @@ class Child:
         log = logs / f"{name}.log"
         with log.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *arguments, stdout=asyncio.subprocess.PIPE, stderr=file
+                *(sys.executable, "-m", *arguments),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=file,
+                start_new_session=True,
             )
         child = cls(name, process, log)
         try:

@@ -42,11 +42,11 @@ class Scene:
 
 def draw(scene: Scene) -> Panel:
     """The live table."""
-    table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
+    table = Table(expand=True, box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("device", "metric"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("last value", "age", "buffered", "delivered", "verified"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in scene.lines:
         stale = "yellow" if line.age_s > 5 else "green"  # noqa: PLR2004 - seconds, for the eye only
         table.add_row(
@@ -92,14 +92,14 @@ def tell(verdict: Verdict) -> Panel:
     lines = [
         f"The wearables measured {verdict.emitted} values.",
         f"{verdict.stored} of them are in the cloud's store, each checked and stored once.",
-        f"The network was cut {_times(verdict.outages)}; the gateway was killed {_times(verdict.kills)}, unwarned.",
-        f"{verdict.backfilled} values came late, from what the wearables had stored themselves.",
+        f"The network was cut {_times(verdict.outages)}; the gateway was killed {_times(verdict.kills)}.",
+        f"{verdict.backfilled} values came late, from what the wearables had stored.",
     ]
     if verdict.explained:
         lines.append(f"{verdict.explained} values are missing for a recorded reason.")
     if verdict.in_air:
-        lines.append(f"{verdict.in_air} values were measured while no radio link was up, or as the gateway was killed,")
-        lines.append("by a wearable that keeps nothing: no gateway could have them.")
+        lines.append(f"{verdict.in_air} values were measured while no radio link was up, or just before")
+        lines.append("the kill, by a wearable that keeps nothing: no gateway could have them.")
     if verdict.lost_after_fsync:
         lines.append(f"LOST: {verdict.lost_after_fsync} values that were safe on the gateway.")
     if verdict.lost_from_stored_records:
@@ -114,4 +114,4 @@ def tell(verdict: Verdict) -> Panel:
 
 
 def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
