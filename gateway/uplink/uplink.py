@@ -183,8 +183,8 @@ class Uplink:
             now_s = time.monotonic()
             self._take_acks(flow, now_s)
             if session.check(now_s):
-                self._tell("overdue", "receipts are overdue; sending again from the oldest bundle on")
-            for stored in session.take(self._outbox.unreceipted(session.after, session.room), now_s):
+                self._tell("overdue", "receipts are overdue; those bundles are sent again beside newer ones")
+            for stored in session.take(self._outbox.unreceipted, now_s):
                 self._publish(connection, stored, flow)
             self._metrics.in_flight.set(session.in_flight)
             self._metrics.parked.set(len(session.parked))

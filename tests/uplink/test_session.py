@@ -1,5 +1,6 @@
 """What a session lets out, whatever the broker, the receiver and the clock do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -41,26 +42,33 @@ def covered(first: int, last: int) -> list[ReceiptRange]:
     return [ReceiptRange(CHAIN, first, last, b"")]
 
 
+def take(flow: Session[Bundle], unreceipted: Sequence[Bundle], now: float) -> list[Bundle]:
+    def offer(after: int, limit: int) -> list[Bundle]:
+        return [bundle for bundle in unreceipted if bundle.position > after][:limit]
+
+    return flow.take(offer, now)
+
+
 def positions(chosen: list[Bundle]) -> list[int]:
     return [bundle.position for bundle in chosen]
 
 
 def test_the_window_is_filled_in_order_and_a_puback_opens_it() -> None:
     flow = session(window=2)
-    assert positions(flow.take(bundles(5), 0.0)) == [0, 1]
+    assert positions(take(flow, bundles(5), 0.0)) == [0, 1]
     assert flow.room == 0
     assert flow.acknowledged(0, 0, 0.5) == 0.5
-    assert positions(flow.take(bundles(3, first=2), 0.5)) == [2]
+    assert positions(take(flow, bundles(3, first=2), 0.5)) == [2]
 
 
 def test_the_brokers_receive_maximum_limits_the_window() -> None:
-    assert len(session(window=8, receive_maximum=3).take(bundles(5), 0.0)) == 3
+    assert len(take(session(window=8, receive_maximum=3), bundles(5), 0.0)) == 3
 
 
 def test_publishing_never_runs_more_than_eight_windows_ahead_of_receipts() -> None:
     flow = session(window=2)
     sent = 0
-    while chosen := flow.take(bundles(2, first=sent), 0.0):
+    while chosen := take(flow, bundles(2, first=sent), 0.0):
         sent += len(chosen)
         for bundle in chosen:
             flow.acknowledged(bundle.position, 0, 0.0)
@@ -72,14 +80,14 @@ def test_publishing_never_runs_more_than_eight_windows_ahead_of_receipts() -> No
 def test_a_bundle_beyond_the_brokers_packet_size_is_parked_and_the_next_goes_out() -> None:
     flow = session(maximum_packet_size=1256)
     small, big = Bundle(0, Link(CHAIN, 0, b""), 1000), Bundle(1, Link(CHAIN, 1, b""), 1001)
-    assert positions(flow.take([small, big, *bundles(1, first=2)], 0.0)) == [0, 2]
+    assert positions(take(flow, [small, big, *bundles(1, first=2)], 0.0)) == [0, 2]
     assert flow.parked == {1: "0x95"}
 
 
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x88, 0x89, 0x93, 0x96, 0x97])
 def test_a_refusal_for_now_ends_the_connection(code: int) -> None:
     flow = session()
-    flow.take(bundles(1), 0.0)
+    take(flow, bundles(1), 0.0)
     with pytest.raises(ConnectionRefusedByBrokerError, match=f"{code:#x}"):
         flow.acknowledged(0, code, 1.0)
 
@@ -87,17 +95,17 @@ def test_a_refusal_for_now_ends_the_connection(code: int) -> None:
 @pytest.mark.parametrize("code", [0x87, 0x90, 0x99])
 def test_a_refusal_for_good_parks_the_bundle_for_this_connection(code: int) -> None:
     flow = session()
-    flow.take(bundles(2), 0.0)
+    take(flow, bundles(2), 0.0)
     flow.acknowledged(0, code, 1.0)
     assert flow.parked == {0: f"{code:#x}"}
     flow.acknowledged(1, 0, 1.0)
     flow.restart(2.0)
-    assert positions(flow.take(bundles(2), 2.0)) == [1]
+    assert positions(take(flow, bundles(2), 2.0)) == [1]
 
 
 def test_no_matching_subscribers_is_an_acknowledgement() -> None:
     flow = session()
-    flow.take(bundles(1), 0.0)
+    take(flow, bundles(1), 0.0)
     flow.acknowledged(0, 0x10, 1.0)
     assert flow.parked == {}
 
@@ -106,7 +114,7 @@ def test_silence_of_the_broker_ends_the_connection_but_only_while_something_is_i
     flow = session()
     assert flow.deadline_s is None
     assert not flow.check(1e6)
-    flow.take(bundles(2), 1e6)
+    take(flow, bundles(2), 1e6)
     assert flow.deadline_s == 1e6 + ACK_TIMEOUT_S
     flow.acknowledged(0, 0, 1e6 + 9)
     assert not flow.check(1e6 + ACK_TIMEOUT_S)
@@ -116,14 +124,13 @@ def test_silence_of_the_broker_ends_the_connection_but_only_while_something_is_i
 
 def test_what_is_not_receipted_in_time_is_sent_again_from_the_oldest_on() -> None:
     flow = session()
-    for bundle in flow.take(bundles(3), 0.0):
+    for bundle in take(flow, bundles(3), 0.0):
         flow.acknowledged(bundle.position, 0, 1.0)
     assert flow.receipted(covered(1, 1), 2.0) == [2.0]
     assert not flow.check(RECEIPT_TIMEOUT_S - 0.1)
     assert flow.check(RECEIPT_TIMEOUT_S)
-    assert flow.after == -1
     left = [bundle for bundle in bundles(3) if bundle.position != 1]
-    assert positions(flow.take(left, RECEIPT_TIMEOUT_S)) == [0, 2]
+    assert positions(take(flow, left, RECEIPT_TIMEOUT_S)) == [0, 2]
 
 
 def test_patience_doubles_while_nobody_answers_and_returns_with_a_receipt() -> None:
@@ -131,48 +138,94 @@ def test_patience_doubles_while_nobody_answers_and_returns_with_a_receipt() -> N
     waits = []
     now = 0.0
     for _ in range(7):
-        flow.take(bundles(1), now)
+        take(flow, bundles(1), now)
         flow.acknowledged(0, 0, now)
         assert flow.deadline_s is not None
         waits.append(flow.deadline_s - now)
         now = flow.deadline_s
         assert flow.check(now)
     assert waits == [30, 60, 120, 240, 480, 480, 480]
-    flow.take(bundles(1), now)
+    take(flow, bundles(1), now)
     flow.receipted(covered(0, 0), now)
     flow.acknowledged(0, 0, now)
-    flow.take(bundles(1, first=1), now)
+    take(flow, bundles(1, first=1), now)
     flow.acknowledged(1, 0, now)
     assert flow.deadline_s == now + RECEIPT_TIMEOUT_S
 
 
+def test_bundles_that_no_receiver_ever_answers_hold_up_nothing_for_good() -> None:
+    flow = session()
+    mute, stored = range(40), bundles(60)
+    times_sent = dict.fromkeys(range(60), 0)
+    receipted: dict[int, float] = {}
+    for now in map(float, range(7200)):
+        flow.check(now)
+        while chosen := take(flow, [each for each in stored if each.position not in receipted], now):
+            for bundle in chosen:
+                times_sent[bundle.position] += 1
+                flow.acknowledged(bundle.position, 0, now)
+                if bundle.position not in mute:
+                    receipted[bundle.position] = now
+                    flow.receipted(covered(bundle.position, bundle.position), now)
+        if now % RECEIPT_TIMEOUT_S == 0:
+            stored += bundles(1, first=len(stored))
+            times_sent[stored[-1].position] = 0
+    assert receipted.keys() == {bundle.position for bundle in stored[40:]}
+    assert all(receipted[position] <= 3 * RECEIPT_TIMEOUT_S for position in range(40, 60))
+    assert max(receipted[position] - RECEIPT_TIMEOUT_S * (position - 60) for position in range(100, 280)) <= 1
+    assert {times_sent[position] for position in mute} <= set(range(8, 22))
+    assert all(times_sent[position] == 1 for position in receipted)
+
+
+def test_what_became_overdue_for_lack_of_a_receiver_goes_as_fast_as_it_answers_again() -> None:
+    flow = session()
+    stored = bundles(200)
+    now = 0.0
+    for _ in range(10):
+        flow.check(now)
+        while chosen := take(flow, stored, now):
+            for bundle in chosen:
+                flow.acknowledged(bundle.position, 0, now)
+        now = flow.deadline_s or now
+    flow.check(now)
+    while chosen := take(flow, stored, now):
+        for bundle in chosen:
+            flow.acknowledged(bundle.position, 0, now)
+            flow.receipted(covered(bundle.position, bundle.position), now)
+            stored.remove(bundle)
+    assert stored == []
+
+
 def test_what_is_in_flight_is_not_published_twice_at_once() -> None:
     flow = session(window=2)
-    flow.take(bundles(2), 0.0)
+    take(flow, bundles(2), 0.0)
     flow.acknowledged(0, 0, 1.0)
     flow.restart(1.0)
-    assert positions(flow.take(bundles(2), 1.0)) == [0]
+    assert positions(take(flow, bundles(2), 1.0)) == [0]
 
 
 def test_what_the_receiver_refuses_is_parked_and_not_sent_again() -> None:
     flow = session()
-    for bundle in flow.take(bundles(2), 0.0):
+    for bundle in take(flow, bundles(2), 0.0):
         flow.acknowledged(bundle.position, 0, 0.0)
     flow.refused([Refusal(CHAIN, 0, "malformed"), Refusal(b"x" * 16, 1, "malformed")])
     assert flow.parked == {0: "malformed"}
     assert flow.check(RECEIPT_TIMEOUT_S)
-    assert positions(flow.take(bundles(2), RECEIPT_TIMEOUT_S)) == [1]
+    assert positions(take(flow, bundles(2), RECEIPT_TIMEOUT_S)) == [1]
 
 
 def test_a_bundle_that_could_not_be_read_gives_its_place_in_the_window_back() -> None:
     flow = session(window=1)
-    flow.take(bundles(1), 0.0)
+    take(flow, bundles(1), 0.0)
     flow.withdraw(0, "outbox-damaged")
     assert (flow.room, flow.in_flight, flow.parked) == (1, 0, {0: "outbox-damaged"})
 
 
 class AnyInterleaving(RuleBasedStateMachine):
-    """An outbox, a broker, a receiver and a clock, in any order; several connections, several chains."""
+    """An outbox, a broker, a receiver and a clock, in any order; several connections, several chains.
+
+    The receiver never says a word about the bundles in `mute`.
+    """
 
     @initialize(window=st.integers(1, 4), receive_maximum=st.integers(1, 6))
     def begin(self, window: int, receive_maximum: int) -> None:
@@ -180,6 +233,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.receive_maximum = receive_maximum
         self.now = 0.0
         self.stored: list[Bundle] = []
+        self.mute: set[int] = set()
         self.receipted: set[int] = set()
         self.connect()
 
@@ -194,8 +248,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         except ConnectionLostError:
             assert self.in_flight
             self.connect()
-        left = [each for each in self.stored if each.position > self.flow.after and each.position not in self.receipted]
-        for bundle in self.flow.take(left[: self.flow.room], self.now):
+        for bundle in take(self.flow, [each for each in self.stored if each.position not in self.receipted], self.now):
             assert bundle.position not in self.in_flight
             assert bundle.position not in self.receipted
             before = [each for each in self.stored if each.position < bundle.position]
@@ -209,8 +262,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         link = self.stored[position].link
         self.flow.receipted([ReceiptRange(link.chain, link.no, link.no, b"")], self.now)
 
-    @rule(count=st.integers(1, 12), fresh_chain=st.booleans())
-    def store(self, count: int, fresh_chain: bool) -> None:  # noqa: FBT001 - drawn
+    @rule(count=st.integers(1, 12), fresh_chain=st.booleans(), mute=st.booleans())
+    def store(self, count: int, fresh_chain: bool, mute: bool) -> None:  # noqa: FBT001 - drawn
+        if mute:
+            self.mute.update(range(len(self.stored), len(self.stored) + count))
         for _ in range(count):
             last = self.stored[-1].link if self.stored else Link(b"\0", -1, b"")
             link = Link(bytes([last.chain[0] + 1]), 0, b"") if fresh_chain else Link(last.chain, last.no + 1, b"")
@@ -230,10 +285,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         except ConnectionRefusedByBrokerError:
             self.connect()
 
-    @precondition(lambda self: self.published - self.receipted)
+    @precondition(lambda self: self.published - self.receipted - self.mute)
     @rule(data=st.data())
     def receive(self, data: st.DataObject) -> None:
-        self.settle(data.draw(st.sampled_from(sorted(self.published - self.receipted))))
+        self.settle(data.draw(st.sampled_from(sorted(self.published - self.receipted - self.mute))))
 
     @rule(seconds=st.sampled_from([0.1, 5.0, ACK_TIMEOUT_S, RECEIPT_TIMEOUT_S]))
     def pass_time(self, seconds: float) -> None:
@@ -251,19 +306,21 @@ class AnyInterleaving(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         assert self.flow.in_flight == len(self.in_flight) <= self.window
-        assert self.flow.outstanding <= 8 * self.window
+        assert self.flow.outstanding <= 2 * 8 * self.window
 
     def teardown(self) -> None:
-        """With a broker and a receiver that answer, everything is published and receipted in a bounded time."""
-        for _ in range(3 * len(self.stored) + 3):
+        """With a broker and a receiver that answer, what can be receipted is, in a bounded time."""
+        silent_rounds = len(self.mute) // (8 * self.window) + 2
+        for _ in range(3 * len(self.stored) + 3 + 16 * silent_rounds):
             self.pump()
             for position in self.in_flight:
                 self.flow.acknowledged(position, 0, self.now)
             self.in_flight = []
-            for position in self.published - self.receipted - self.flow.parked.keys():
+            for position in self.published - self.receipted - self.flow.parked.keys() - self.mute:
                 self.settle(position)
+            self.now += RECEIPT_TIMEOUT_S
         unparked = {bundle.position for bundle in self.stored} - self.flow.parked.keys()
-        assert unparked <= self.receipted
+        assert unparked <= self.receipted | self.mute
 
 
 AnyInterleaving.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
