@@ -5,6 +5,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from gateway.lab.pki import make_dev_pki
@@ -98,6 +99,34 @@ def build(
     }
     (site.gateway_state / "devices.json").write_text(json.dumps(inventory, indent=2))
     return streams
+
+
+def write_configurations(pki: Path, gateway: str) -> tuple[Path, Path]:
+    """The shipped `gateway.toml` and `receiver.toml`, made to fit a throw-away PKI; files that exist are kept.
+
+    They lie in `pki` and keep state beside themselves; the gateway has no radio until somebody names one.
+    """
+    identity = f"gateways/{gateway}/"
+    changes = {
+        "gateway.toml": {
+            'id = "gw-001"': f'id = "{gateway}"',
+            '"/var/lib/iomt-gateway"': '"gateway-state"',
+            '"tls.crt"': f'"{identity}tls.crt"',
+            '"tls.key"': f'"{identity}tls.key"',
+            '"sign.crt"': f'"{identity}sign.crt"',
+            '"sign.key"': f'"{identity}sign.key"',
+            '# adapter = "hci0"': 'adapter = "none"',
+        },
+        "receiver.toml": {'"/var/lib/iomt-receiver"': '"receiver-state"'},
+    }
+    for name, replacements in changes.items():
+        if (pki / name).exists():
+            continue
+        text = resources.files("config").joinpath(name).read_text(encoding="utf-8")
+        for shipped, fitting in replacements.items():
+            text = text.replace(shipped, fitting, 1)
+        (pki / name).write_text(text, encoding="utf-8")
+    return pki / "gateway.toml", pki / "receiver.toml"
 
 
 def _gateway_toml(site: Site) -> str:

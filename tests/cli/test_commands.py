@@ -58,6 +58,8 @@ def test_certs_dev_keeps_what_exists(tmp_path: Path) -> None:
     assert run("certs", "dev", "--out", str(tmp_path / "pki"), "--gateway", "gw-7").returncode == 0
     after = {path: path.read_bytes() for path in sorted((tmp_path / "pki").rglob("*")) if path.is_file()}
     assert before == after
+    for name in ("gateway", "receiver"):
+        assert run("config", "check", str(tmp_path / "pki" / f"{name}.toml")).returncode == 0
     assert (tmp_path / "pki" / "gateways" / "gw-7" / "sign.key").stat().st_mode & 0o777 == 0o600
 
 
