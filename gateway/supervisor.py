@@ -130,6 +130,7 @@ class Gateway:
                 await self._drain()
                 sending.cancel()
                 watchdog.cancel()
+        _log.info("stopped in order")
 
     async def _collect(self, radio: Radio | None) -> None:
         """Serve the wearables, for ever. Raises an `ExceptionGroup` with a `LinkError` when the radio has gone."""

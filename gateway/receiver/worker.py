@@ -104,6 +104,7 @@ class Receiver:
         await connection.subscribe(*_TOPICS)
         self._delay_s = _BACKOFF_S
         self._metrics.online.set(1)
+        _log.info("connected and subscribed")
         systemd.notify("READY=1")
 
     async def _serve(self, connection: mqtt.Connection) -> None:
