@@ -164,9 +164,16 @@ class _Decision:
     def _answer(self, gateway: str, chains: Iterable[ChainKey]) -> Answer:
         ranges: list[ReceiptRange] = []
         for chain in chains:
-            numbers = [key.no for key in self.answered if (key.gateway, key.chain) == chain]
-            runs = {run for number in numbers if (run := self.state.runs[chain].containing(number))}
-            ranges += (ReceiptRange(chain.chain, run.first, run.last, run.hash) for run in sorted(runs))
+            runs = self.state.runs.get(chain, Coverage())
+            highest = {
+                run: key
+                for key in sorted(self.answered)
+                if (key.gateway, key.chain) == chain and (run := runs.containing(key.no))
+            }
+            for run, key in highest.items():
+                if key.no < run.last:  # a gateway restored to an earlier state knows no bundle beyond those it sends
+                    ranges.append(ReceiptRange(chain.chain, run.first, key.no, key.hash))
+                ranges.append(ReceiptRange(chain.chain, run.first, run.last, run.hash))
         refused = (Refusal(key.chain, key.no, cause) for key, cause in self.refused.items() if key.gateway == gateway)
         return Answer(gateway, tuple(ranges[:MAX_RANGES]), tuple(refused)[:MAX_RANGES])
 
