@@ -2,7 +2,8 @@
 
 A frame, big-endian: magic (4 bytes), kind (1), bundle length (4), trailer length (4), CRC-32 of bundle and trailer (4),
 CRC-32 of all this and of the frame's own offset in its file (4); then the bundle, then the trailer. The offset makes a
-frame that was copied elsewhere, or that lies inside another's bytes, no frame. After the last one a file holds zeros.
+frame that was copied elsewhere, or that lies inside another's bytes, no frame. Zeros may lie between frames, and follow
+the last.
 """
 
 import struct
@@ -20,6 +21,8 @@ from gateway.model import Cursor, Link, StoreId, StreamSpan
 MAX_BUNDLE_BYTES = 65_536
 MAX_TRAILER_BYTES = 131_072
 """Of a bundle's frame: more than a thousand streams with a cursor each. A snapshot may be longer."""
+BLOCK_BYTES = 4096
+"""What a medium loses at once."""
 
 _MAGIC = b"\xf5iB\x01"
 _FIELDS = struct.Struct(">4sBIII")
@@ -91,26 +94,35 @@ def encode_frame(kind: FrameKind, bundle: bytes, trailer: bytes, offset: int) ->
     return b"".join((fields, _CRC.pack(_header_crc(fields, offset)), bundle, trailer))
 
 
+def encode_twice(kind: FrameKind, bundle: bytes, trailer: bytes, offset: int) -> bytes:
+    """Return a frame that may lie at `offset`, zeros, and its second copy, of which no bad block can cost both."""
+    first = encode_frame(kind, bundle, trailer, offset)
+    again = second_offset(offset + len(first))
+    return first + bytes(again - offset - len(first)) + encode_frame(kind, bundle, trailer, again)
+
+
+def second_offset(end: int) -> int:
+    """Return where the second copy of a frame that ends at `end` begins: on a block, with a whole one between them."""
+    return (-(-end // BLOCK_BYTES) + 1) * BLOCK_BYTES
+
+
 def scan(data: bytes, start: int = 0) -> Iterator[Frame | Damage]:
     """Yield what lies in `data`, which begins at offset `start` of its file.
 
-    Frames and damage alternate without a hole; after the last of them only zeros follow. Damage at the very end is
-    what an interrupted write leaves; a whole header tells where the next frame begins, else its magic is looked for.
+    Only zeros lie between frames and damage, and after the last of them. Damage at the very end is what an interrupted
+    write leaves; a whole header tells where the next frame begins, else its magic is looked for.
     """
     view = memoryview(data)
+    used = len(data.rstrip(b"\0"))
     at = 0
-    while at < len(data):
+    while at < used:
         found = _header(data, at, start)
         if found is None:
-            following = _find_header(data, at + 1, start)
-            if following is not None:
+            following = _find_header(data, at + 1, start) or used
+            if data[at:following].strip(b"\0"):
                 yield Damage(start + at, start + following)
-                at = following
-                continue
-            end = len(data.rstrip(b"\0"))
-            if end > at:
-                yield Damage(start + at, start + end)
-            return
+            at = following
+            continue
         kind, bundle_size, end, checksum = found
         body = at + HEADER_BYTES
         if zlib.crc32(view[body:end]) == checksum:

@@ -25,7 +25,9 @@ from gateway.outbox.framing import (
     encode_frame,
     encode_snapshot,
     encode_trailer,
+    encode_twice,
     scan,
+    second_offset,
 )
 
 _SUFFIX = ".seg"
@@ -97,18 +99,15 @@ class Segment:
         if path.exists():
             raise FileExistsError(errno.EEXIST, "a segment is never written over", path.name)
         segment = cls(path, segment_bytes)
-        trailer = encode_snapshot(snapshot)
-        for _ in range(2):
-            segment.end += len(encode_frame(FrameKind.SNAPSHOT, b"", trailer, segment.end))
+        frames = encode_twice(FrameKind.SNAPSHOT, b"", encode_snapshot(snapshot), 0)
+        segment.end = len(frames)
         if not segment.fits():
             raise OutboxFullError(f"outbox.segment_bytes = {segment_bytes} is too small for what a restart must know")
         fresh = path.with_suffix(".tmp")
         segment._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.posix_fallocate(segment._fd, 0, segment_bytes)
-            half = segment.end // 2
-            for at in (0, half):
-                write_all(segment._fd, encode_frame(FrameKind.SNAPSHOT, b"", trailer, at), at)
+            write_all(segment._fd, frames, 0)
             os.fsync(segment._fd)
             fresh.rename(path)
             sync_directory(path.parent)
@@ -165,7 +164,7 @@ class Segment:
 
     def fits(self) -> bool:
         """Whether the largest frame, written twice, still fits."""
-        return self.end + 2 * MAX_FRAME_BYTES <= self.size
+        return second_offset(self.end + MAX_FRAME_BYTES) + MAX_FRAME_BYTES <= self.size
 
     def append(self, bundle: SealedBundle, cursors: Sequence[Cursor]) -> bytes:
         """Give the bundle its place and return the bytes that belong there.
@@ -175,9 +174,8 @@ class Segment:
         trailer = encode_trailer(Trailer(bundle.link, bundle.spans, tuple(cursors)))
         if len(bundle.data) > MAX_BUNDLE_BYTES or len(trailer) > MAX_TRAILER_BYTES:
             raise OutboxError(f"a bundle of {len(bundle.data)} + {len(trailer)} bytes is larger than a frame may be")
-        frames = encode_frame(FrameKind.BUNDLE, bundle.data, trailer, self.end)
-        if bundle.opens_epoch:
-            frames += encode_frame(FrameKind.BUNDLE, bundle.data, trailer, self.end + len(frames))
+        encode = encode_twice if bundle.opens_epoch else encode_frame
+        frames = encode(FrameKind.BUNDLE, bundle.data, trailer, self.end)
         if self.end + len(frames) > self.size:
             raise OutboxFullError("the bundle does not fit in this segment: roll first")
         self._index(bundle.link, self.end)

@@ -21,6 +21,7 @@ from gateway.outbox.framing import (
     encode_frame,
     encode_snapshot,
     encode_trailer,
+    encode_twice,
     scan,
 )
 
@@ -53,12 +54,22 @@ def test_what_was_framed_is_found_in_order_and_zeros_end_it(items: list[tuple[by
 
 
 @given(st.lists(st.binary(max_size=40) | st.just(b"\xf5iB\x01"), max_size=8).map(b"".join), st.integers(0, 2**32))
-def test_any_bytes_are_frames_and_damage_without_a_hole_then_zeros(data: bytes, start: int) -> None:
+def test_any_bytes_are_frames_and_damage_and_zeros_between(data: bytes, start: int) -> None:
     at = start
     for found in scan(data, start):
-        assert found.offset == at < found.end
+        assert at <= found.offset < found.end
+        assert not data[at - start : found.offset - start].strip(b"\0")
         at = found.end
     assert not data[at - start :].strip(b"\0")
+
+
+@given(st.integers(0, 20_000), st.integers(0, 9000))
+def test_two_copies_never_share_a_block_and_what_lies_between_is_no_damage(offset: int, size: int) -> None:
+    first, second = scan(encode_twice(FrameKind.BUNDLE, os.urandom(size), b"", offset), offset)
+    assert isinstance(first, Frame)
+    assert isinstance(second, Frame)
+    assert first.bundle == second.bundle
+    assert (first.end - 1) // 4096 + 1 < second.offset // 4096
 
 
 @given(contents, st.data())

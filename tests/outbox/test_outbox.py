@@ -180,7 +180,7 @@ async def test_a_segment_is_preallocated_and_gives_back_what_it_did_not_use(
     outbox.append(seal(size=5000))
     await outbox.roll()
     await outbox.sync()
-    assert 5000 < first.stat().st_size < 7000
+    assert 5000 < first.stat().st_size < 14_000
 
 
 async def test_the_largest_bundle_fits_twice_where_fits_says_so(outbox: Outbox, seal: Seal) -> None:
@@ -380,7 +380,7 @@ async def test_stats_tell_what_waits(outbox: Outbox, seal: Seal, receipt: Callab
     stats = outbox.stats()
     assert (stats.bundles, stats.oldest_ms, stats.segments) == (2, 5001, 2)
     assert 2000 < stats.bytes < 2400
-    assert 1 << 20 < stats.disk_bytes < (1 << 20) + 5000
+    assert 1 << 20 < stats.disk_bytes < (1 << 20) + 13_000
 
 
 async def test_memory_stays_flat_with_a_long_backlog(reopen: Callable[..., Outbox], seal: Seal) -> None:

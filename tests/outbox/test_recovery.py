@@ -8,8 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import OutboxDamagedError
-from gateway.model import Link, Receipt, SealedBundle
-from gateway.outbox.framing import Frame, FrameKind, Snapshot, StoreState, scan
+from gateway.model import Cursor, Link, Receipt, SealedBundle
+from gateway.outbox.framing import (
+    MAX_BUNDLE_BYTES,
+    MAX_TRAILER_BYTES,
+    Frame,
+    FrameKind,
+    Snapshot,
+    StoreState,
+    Trailer,
+    encode_trailer,
+    scan,
+)
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.segment import Memory, Segment
 
@@ -56,6 +66,32 @@ async def test_a_bundle_that_opens_epochs_survives_damage_to_either_copy(
     outbox = reopen(damage)
     assert [outbox.load(stored) for stored in outbox.unreceipted(-1, 10)] == [bundle.data for bundle in bundles]
     assert outbox.stats().missing == 0
+
+
+async def test_one_bad_block_costs_neither_a_bundle_that_opens_epochs_nor_the_snapshot(
+    outbox: Outbox, seal: Seal, tmp_path: Path
+) -> None:
+    await write(outbox, [seal(size, opens_epoch=True) for size in (40, 300, 5000, 300)])
+    whole = (tmp_path / f"{1:012}.seg").read_bytes().rstrip(b"\0")
+    spoilt = tmp_path / f"{9:012}.seg"
+    for block in range(0, len(whole), 4096):
+        spoilt.write_bytes(whole[:block] + os.urandom(4096) + whole[block + 4096 :])
+        segment, _ = Segment.recover(spoilt, Memory(), None)
+        assert (segment.count, segment.missing, segment.suspect) == (4, 0, False)
+
+
+async def test_a_write_torn_in_a_second_copy_or_before_it_costs_nothing_that_was_whole(
+    outbox: Outbox, seal: Seal, tmp_path: Path
+) -> None:
+    await write(outbox, [seal(), seal(opens_epoch=True)])
+    whole = (tmp_path / f"{1:012}.seg").read_bytes()
+    *_, first, second = (found for found in scan(whole) if isinstance(found, Frame))
+    torn = tmp_path / f"{9:012}.seg"
+    for end in (first.end, first.end + 1, second.offset, second.offset + 1, second.offset + 100, second.end - 1):
+        torn.write_bytes(whole[:end] + bytes(len(whole) - end))
+        segment, _ = Segment.recover(torn, Memory(), None)
+        assert (segment.count, segment.missing, segment.suspect) == (2, 0, False)
+        assert torn.read_bytes().rstrip(b"\0") == whole[:end].rstrip(b"\0")
 
 
 async def test_damage_after_the_start_is_noticed_where_it_is_read(reopen: Reopen, seal: Seal, tmp_path: Path) -> None:
@@ -149,6 +185,18 @@ async def test_without_its_snapshot_a_segment_does_not_call_missing_what_was_let
     assert (numbers(outbox), outbox.stats().missing) == ([3, 4, 5], 0)
 
 
+def test_the_largest_frame_with_its_copy_takes_no_more_room_than_fits_asks_for(tmp_path: Path, seal: Seal) -> None:
+    segment = Segment.create(tmp_path / f"{1:012}.seg", 1 << 20, Snapshot(None, (), StoreState()))
+    bundle = seal(size=MAX_BUNDLE_BYTES, opens_epoch=True)
+    rest = len(encode_trailer(Trailer(bundle.link, bundle.spans, (Cursor("d" * 65_536, "", 0),)))) - 65_536
+    while segment.fits():
+        segment.size -= 1
+    segment.size += 1
+    segment.append(bundle, [Cursor("d" * (MAX_TRAILER_BYTES - rest), "", 0)])
+    assert segment.end == segment.size
+    segment.finish()
+
+
 def test_a_segment_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / f"{1:012}.seg"
     path.write_bytes(b"kept")
@@ -164,7 +212,7 @@ async def test_a_block_that_the_medium_refuses_costs_the_frames_in_it(
     pread = os.pread
 
     def refuse(fd: int, size: int, offset: int) -> bytes:
-        if offset < 10_000 < offset + size:
+        if offset < 20_000 < offset + size:
             raise OSError(errno.EIO, "I/O error")
         return pread(fd, size, offset)
 
