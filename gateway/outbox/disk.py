@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.errors import OutboxWriteError
+from gateway.outbox.framing import BLOCK_BYTES
 
 T = TypeVar("T")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_BLOCK_BYTES = 4096
 
 
 class Disk:
@@ -71,8 +71,8 @@ def read_bytes(path: Path, offset: int, size: int) -> bytes:
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        starts = range(offset, offset + size, _BLOCK_BYTES)
-        return b"".join(_read_block(fd, at, min(_BLOCK_BYTES, offset + size - at)) for at in starts)
+        starts = range(offset, offset + size, BLOCK_BYTES)
+        return b"".join(_read_block(fd, at, min(BLOCK_BYTES, offset + size - at)) for at in starts)
     finally:
         os.close(fd)
 
