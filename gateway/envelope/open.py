@@ -166,6 +166,7 @@ def _bundle(item: Any, epochs: tuple[EpochPart, ...]) -> SignedBundle:  # noqa: 
     sealed_parts = tuple(map(_part, parts))
     if sum(part.count for part in sealed_parts if part.kind == layout.BATCH) > layout.MAX_BUNDLE_RECORDS:
         raise MalformedError("a bundle has at most 65,536 records")
+    _check_steps(sealed_parts)
     sign1 = cbor.encode(item)
     return SignedBundle(
         gateway=gateway,
@@ -182,6 +183,15 @@ def _bundle(item: Any, epochs: tuple[EpochPart, ...]) -> SignedBundle:  # noqa: 
         part_aad=layout.part_aad(gateway, chain_id, signed.kid),
         _signed=signed,
     )
+
+
+def _check_steps(parts: tuple[SealedPart, ...]) -> None:
+    """Steps ascend: so one pass over an epoch's ratchet yields the keys of all of its parts."""
+    steps: dict[int, int] = {}
+    for part in parts:
+        if part.step <= steps.get(part.epoch, -1):
+            raise MalformedError("the steps of an epoch's parts ascend within a bundle")
+        steps[part.epoch] = part.step
 
 
 def _chain(item: tuple[Any, ...], no: int) -> tuple[bytes, tuple[bytes, int] | None]:

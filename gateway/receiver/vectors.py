@@ -214,6 +214,7 @@ def _cases() -> list[_Refused]:
         _Refused("bytes that follow", "malformed", first + b"\x00"),
         _Refused("a head that is not the shortest", "malformed", b"\x98\x02" + first[1:]),
         _Refused("no part", "malformed", _bundle(epochs=[epoch])),
+        _Refused("steps that do not ascend", "malformed", _bundle(_part(step=1), _part(), epochs=[epoch])),
         _Refused("no predecessor, prev not zeros", "malformed", _bundle(_part(), epochs=[epoch], prev=link)),
         _Refused("another gateway's topic", "signer", first, topic="gw-0008"),
         _Refused("a signer not in the registry", "signer", _bundle(_part(), epochs=[epoch], signer=_STRANGER)),

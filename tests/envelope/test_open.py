@@ -155,8 +155,8 @@ def test_a_signature_made_for_another_use_is_refused(aad: bytes) -> None:
         put(1, "gw-2"),
         put_in(2, 0, b"\xc2" * 16),
         put_header(0, 0, 2),
-        put_header(0, 1, 1),
-        put_header(0, 2, 1),
+        put_header(2, 1, 1),
+        put_header(2, 2, 2),
         put_header(0, 3, 1),
         put_header(0, 4, 1),
         put_header(2, 0, 1),
@@ -174,7 +174,7 @@ def test_relabelled_ciphertext_does_not_open(change: Change) -> None:
 def test_exchanged_ciphertext_does_not_open() -> None:
     def change(payload: list[Any]) -> None:
         one, other = payload[6][0], payload[6][2]
-        payload[6][0], payload[6][2] = relabel(one, header_of(other)), relabel(other, header_of(one))
+        payload[6][0], payload[6][2] = relabel(other, header_of(one)), relabel(one, header_of(other))
 
     with pytest.raises(DecryptError):
         Reader().read(forge(BUNDLE, change))
@@ -486,6 +486,15 @@ def test_a_count_that_the_content_contradicts_is_refused(count: int) -> None:
     own._pack = lying  # type: ignore[method-assign] # a fault injected below the public surface
     with pytest.raises(MalformedError):
         Reader().read(seal(own, Batch(A, records(2))).data)
+
+
+@pytest.mark.parametrize("steps", [(0, 0), (1, 0), (65_535, 0)])
+def test_steps_of_an_epoch_that_do_not_ascend_within_a_bundle_are_refused(steps: tuple[int, int]) -> None:
+    def change(payload: list[Any]) -> None:
+        payload[6] = [relabel(payload[6][0], [1, 0, step, 0, 1]) for step in steps]
+
+    with pytest.raises(MalformedError, match="ascend"):
+        parse(forge(BUNDLE, change))
 
 
 def test_deriving_the_last_step_takes_bounded_time() -> None:
