@@ -16,10 +16,10 @@ from typing import TypeVar
 from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError, OutboxLockedError
 from gateway.model import Cursor, Link, Receipt, SealedBundle, StoreId, StreamSpan
 from gateway.outbox.disk import Disk, delete_file, read_bytes, replace_file, settle
-from gateway.outbox.framing import decode_trailer
+from gateway.outbox.framing import Frame, decode_trailer
 from gateway.outbox.receipted import Receipted
 from gateway.outbox.segment import Memory, Segment, read_trailers, segment_path, segment_paths
-from gateway.outbox.shelf import Shelf
+from gateway.outbox.shelf import OutboxStats, Shelf
 
 T = TypeVar("T")
 
@@ -54,23 +54,6 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxStats:
-    """The outbox at a glance."""
-
-    bundles: int
-    """Durable and unreceipted."""
-    bytes: int
-    """What these take of the disk."""
-    oldest_ms: int | None
-    """Time of the oldest record in the first of them."""
-    segments: int
-    disk_bytes: int
-    """What all segments take, receipted and preallocated ones included."""
-    missing: int
-    """Bundles that were found lost when the outbox was opened: damage of the medium."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Appended:
     link: Link
     cursors: tuple[Cursor, ...]
@@ -80,11 +63,13 @@ class _Appended:
 class Outbox:
     """Made by `open`. One task appends, syncs and rolls; everything else may be called at any time.
 
-    `on_fsync` is called with the seconds that each write and fdatasync took.
+    `on_fsync` is called with the seconds that each write and fdatasync took; `on_damage` with `stats().missing`, which
+    `open` may have left above 0, each time that it grows.
     """
 
     def __init__(self, directory: Path, lock: int, *, segment_bytes: int, capacity_bytes: int) -> None:
         self.on_fsync: Callable[[float], None] = lambda _: None
+        self.on_damage: Callable[[int], None] = lambda _: None
         self._directory = directory
         self._lock = lock
         self._segment_bytes = segment_bytes
@@ -94,6 +79,7 @@ class Outbox:
         self._book_saved_s = time.monotonic()
         self._memory = Memory()
         self._shelf = Shelf(self._book)
+        self._unreadable: set[int] = set()
         self._numbers = count(1)
         self._active: Segment | None = None
         self._pending: list[_Appended] = []
@@ -200,7 +186,7 @@ class Outbox:
     def unreceipted(self, after: int, limit: int) -> list[Stored]:
         """Return up to `limit` durable bundles beyond position `after` (-1: from the first), ascending.
 
-        One that cannot be read any more is left out and stays where it is.
+        One that cannot be read any more is told to `on_damage`, left out, and stays where it is.
         """
         found: list[Stored] = []
         for segment, first, last in self._shelf.waiting(after):
@@ -208,7 +194,7 @@ class Outbox:
                 if len(found) >= limit:
                     return found
                 with suppress(OutboxDamagedError):
-                    found.append(_describe(segment, index))
+                    found.append(_describe(segment.base + index, self._read(segment, index)))
         return found
 
     def load(self, stored: Stored) -> bytes:
@@ -219,7 +205,7 @@ class Outbox:
         if (place := self._shelf.at(stored.position)) is None:
             raise OutboxDamagedError(f"bundle {stored.link.no} is not held any more")
         segment, index = place
-        return segment.read(index).bundle
+        return self._read(segment, index).bundle
 
     @property
     def newest(self) -> int:
@@ -268,7 +254,7 @@ class Outbox:
             oldest_ms=oldest[0].from_ms if oldest else None,
             segments=len(segments),
             disk_bytes=sum(segment.size for segment in segments),
-            missing=sum(segment.missing for segment in segments),
+            missing=self._missing(),
         )
 
     def close(self) -> None:
@@ -335,8 +321,20 @@ class Outbox:
             return b""
         if (place := self._shelf.find(chain, no)) is not None:
             with suppress(OutboxDamagedError):
-                return _describe(*place).link.hash
+                return decode_trailer(self._read(*place).trailer).link.hash
         return self._book.hash_of(chain, no)
+
+    def _read(self, segment: Segment, index: int) -> Frame:
+        try:
+            return segment.read(index)
+        except OutboxDamagedError:
+            if (position := segment.base + index) not in self._unreadable:
+                self._unreadable.add(position)
+                self.on_damage(self._missing())
+            raise
+
+    def _missing(self) -> int:
+        return sum(segment.missing for segment in self._shelf.segments) + len(self._unreadable)
 
     def _save_book(self, *, durable: bool) -> None:
         self._book_saved_s = time.monotonic()
@@ -373,11 +371,10 @@ def list_bundles(directory: Path) -> list[tuple[Link, tuple[StreamSpan, ...]]]:
         raise OutboxError(f"{directory}: cannot be read: {error}") from error
 
 
-def _describe(segment: Segment, index: int) -> Stored:
-    frame = segment.read(index)
+def _describe(position: int, frame: Frame) -> Stored:
     trailer = decode_trailer(frame.trailer)
     return Stored(
-        position=segment.base + index,
+        position=position,
         link=trailer.link,
         size=len(frame.bundle),
         count=sum(span.count for span in trailer.spans),

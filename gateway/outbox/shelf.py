@@ -2,10 +2,28 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from gateway.model import ReceiptRange
 from gateway.outbox.receipted import Receipted
 from gateway.outbox.segment import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStats:
+    """The outbox at a glance."""
+
+    bundles: int
+    """Durable and unreceipted."""
+    bytes: int
+    """What these take of the disk."""
+    oldest_ms: int | None
+    """Time of the oldest record in the first of them."""
+    segments: int
+    disk_bytes: int
+    """What all segments take, receipted and preallocated ones included."""
+    missing: int
+    """Bundles that were durable and cannot be read, found at open or since: damage of the medium."""
 
 
 class Shelf:

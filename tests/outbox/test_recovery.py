@@ -108,6 +108,37 @@ async def test_damage_after_the_start_is_noticed_where_it_is_read(reopen: Reopen
     assert numbers(outbox) == [0, 2]
 
 
+async def test_each_bundle_found_unreadable_is_told_once_on_top_of_those_lost_before_the_start(
+    reopen: Reopen, seal: Seal, tmp_path: Path
+) -> None:
+    first = tmp_path / f"{1:012}.seg"
+    await write(reopen(), [seal() for _ in range(6)])
+    outbox = reopen(lambda: spoil(first, 2))
+    told: list[int] = []
+    outbox.on_damage = told.append
+    stored = outbox.unreceipted(-1, 10)
+    assert (told, outbox.stats().missing) == ([], 1)
+    spoil(first, 0)
+    with pytest.raises(OutboxDamagedError):
+        outbox.load(stored[0])
+    assert told == [2]
+    spoil(first, 0)
+    assert numbers(outbox) == numbers(outbox) == [3, 4, 5]
+    assert told == [2, 3]
+    assert outbox.stats().missing == 3
+
+
+async def test_damage_that_a_receipt_comes_upon_is_told(
+    outbox: Outbox, seal: Seal, receipt: Callable[..., Receipt], tmp_path: Path
+) -> None:
+    told: list[int] = []
+    outbox.on_damage = told.append
+    link = await write(outbox, [seal(), seal()])
+    spoil(tmp_path / f"{1:012}.seg", 1)
+    outbox.apply(receipt(link))
+    assert told == [1]
+
+
 async def test_a_segment_with_something_unreadable_is_never_deleted_by_a_receipt(
     reopen: Reopen, seal: Seal, receipt: Callable[..., Receipt], tmp_path: Path
 ) -> None:
