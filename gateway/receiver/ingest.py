@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from gateway.envelope.keys import RecipientKey, VerifyKey
-from gateway.envelope.layout import self_stream
+from gateway.envelope.layout import HASH_BYTES, ID_BYTES, self_stream
 from gateway.envelope.open import EpochPart, OpenEpoch, SignedBundle, parse
 from gateway.envelope.records import Columns
 from gateway.errors import DecryptError, MalformedError, SealError, SignerError, UnknownEpochError
@@ -294,7 +294,9 @@ def _explained(bundle: SignedBundle, parts: Iterable[NewPart]) -> Iterator[Expla
         for event in part.content:
             match event.details:
                 case (bytes(chain), int(first), int(last), bytes(digest), *_) if (
-                    event.code == _EVICTION and 0 <= first <= last
+                    event.code == _EVICTION
+                    and (len(chain), len(digest)) == (ID_BYTES, HASH_BYTES)
+                    and 0 <= first <= last
                 ):
                     yield Explained(ChainKey(bundle.gateway, chain), Run(first, last, digest))
 

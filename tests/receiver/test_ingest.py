@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -221,6 +222,18 @@ def test_an_eviction_told_in_a_patients_stream_explains_nothing(gw: Box, cloud: 
     cloud.take(first, gw.message(Batch(B, (Event(NOW_MS, "eviction", (chain, 2, 9, b"\x00" * 32)),))))
     third = [gw.tick() for _ in range(2)][1]
     assert cloud.receipts(cloud.take(third))["gw-1"].ranges == (covers(third),)
+
+
+@pytest.mark.parametrize("change", [{0: b"\x01" * 15}, {3: b"\x01" * 31}, {1: -1}, {2: 0}, {2: "9"}])
+def test_an_eviction_that_is_not_well_formed_explains_nothing_and_breaks_no_receipt(
+    gw: Box, cloud: Cloud, change: dict[int, Any]
+) -> None:
+    ticks = [gw.tick() for _ in range(3)]
+    told = dict(enumerate((link(ticks[0]).chain, 1, 1, link(ticks[1]).hash))) | change
+    eviction = Event(NOW_MS, "eviction", tuple(told.values()))
+    cloud.take(ticks[0], gw.message(Batch(self_stream("gw-1"), (eviction,))))
+    assert cloud.rows("SELECT first, last FROM bundle_runs ORDER BY 1") == [(0, 0), (3, 3)]
+    assert cloud.receipts(cloud.take(ticks[2]))["gw-1"].ranges[0].first == 2
 
 
 def test_no_byte_of_a_bundle_can_be_changed(gw: Box, cloud: Cloud) -> None:
