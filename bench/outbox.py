@@ -93,7 +93,7 @@ async def _recover(directory: Path) -> dict[str, Any]:
 
 
 def _open(directory: Path) -> Outbox:
-    return Outbox.open(directory, segment_bytes=_SEGMENT_BYTES, capacity_bytes=_CAPACITY_BYTES)
+    return Outbox.open(directory, gateway="bench", segment_bytes=_SEGMENT_BYTES, capacity_bytes=_CAPACITY_BYTES)
 
 
 def _bundle(no: int, size: int) -> SealedBundle:

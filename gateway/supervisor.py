@@ -61,6 +61,7 @@ class Gateway:
         )
         self.outbox = Outbox.open(
             state_dir / "outbox",
+            gateway=config.gateway.id,
             segment_bytes=config.outbox.segment_bytes,
             capacity_bytes=config.outbox.capacity_bytes,
         )

@@ -27,7 +27,7 @@ KEY = RecipientKey(HPKE_X25519, b"k" * 32)
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    outbox = Outbox.open(tmp_path / "outbox", segment_bytes=1 << 20, capacity_bytes=2 << 20)
+    outbox = Outbox.open(tmp_path / "outbox", gateway=GATEWAY, segment_bytes=1 << 20, capacity_bytes=2 << 20)
     yield outbox
     outbox.close()
 

@@ -80,8 +80,9 @@ class StoreState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a restart needs of all that lies before its segment."""
+    """Whose the segment is, and what a restart needs of all that lies before it."""
 
+    gateway: str
     head: Link | None
     cursors: tuple[Cursor, ...]
     state: StoreState
@@ -179,7 +180,7 @@ def decode_trailer(data: bytes) -> Trailer:
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return the CBOR that a segment opens with."""
     head = None if snapshot.head is None else _link_items(snapshot.head)
-    return cbor2.dumps([_VERSION, head, _cursor_items(snapshot.cursors), state_items(snapshot.state)])
+    return cbor2.dumps([_VERSION, head, _cursor_items(snapshot.cursors), state_items(snapshot.state), snapshot.gateway])
 
 
 def decode_snapshot(data: bytes) -> Snapshot:
@@ -188,8 +189,9 @@ def decode_snapshot(data: bytes) -> Snapshot:
     Raises `MalformedError`.
     """
     match decode_items(data):
-        case [1, head, [*cursors], state, *_]:
-            return Snapshot(None if head is None else _link(head), tuple(map(_cursor, cursors)), read_state(state))
+        case [1, head, [*cursors], state, str(gateway), *_]:
+            link = None if head is None else _link(head)
+            return Snapshot(gateway, link, tuple(map(_cursor, cursors)), read_state(state))
     raise MalformedError("a segment's snapshot has an unknown form")
 
 

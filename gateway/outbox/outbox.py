@@ -67,7 +67,7 @@ class Outbox:
     `open` may have left above 0, each time that it grows.
     """
 
-    def __init__(self, directory: Path, lock: int, *, segment_bytes: int, capacity_bytes: int) -> None:
+    def __init__(self, directory: Path, lock: int, *, gateway: str, segment_bytes: int, capacity_bytes: int) -> None:
         self.on_fsync: Callable[[float], None] = lambda _: None
         self.on_damage: Callable[[int], None] = lambda _: None
         self._directory = directory
@@ -77,7 +77,7 @@ class Outbox:
         self._disk = Disk()
         self._book = _read_book(directory / _BOOK)
         self._book_saved_s = time.monotonic()
-        self._memory = Memory()
+        self._memory = Memory(gateway)
         self._shelf = Shelf(self._book)
         self._unreadable: set[int] = set()
         self._numbers = count(1)
@@ -86,11 +86,12 @@ class Outbox:
         self._grown = asyncio.Event()
 
     @classmethod
-    def open(cls, directory: Path, *, segment_bytes: int, capacity_bytes: int) -> "Outbox":
+    def open(cls, directory: Path, *, gateway: str, segment_bytes: int, capacity_bytes: int) -> "Outbox":
         """Lock the outbox, recover what earlier processes left by scanning it, and begin a segment of its own.
 
-        Raises `OutboxLockedError`, `OutboxError` where the directory cannot be read, `OutboxWriteError`. Where there is
-        no room for a segment it opens all the same, so that the backlog can leave; `roll` then says what is wrong.
+        Raises `OutboxLockedError`, `OutboxError` where the directory cannot be read or holds a segment of another
+        gateway, `OutboxWriteError`. Where there is no room for a segment it opens all the same, so that the backlog can
+        leave; `roll` then says what is wrong.
         """
         with ExitStack() as undo:
             try:
@@ -98,7 +99,9 @@ class Outbox:
                 lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
                 undo.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                outbox = cls(directory, lock, segment_bytes=segment_bytes, capacity_bytes=capacity_bytes)
+                outbox = cls(
+                    directory, lock, gateway=gateway, segment_bytes=segment_bytes, capacity_bytes=capacity_bytes
+                )
                 outbox._recover()
             except BlockingIOError as error:
                 raise OutboxLockedError(f"{directory}: another process holds this outbox: stop it first") from error

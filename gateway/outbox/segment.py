@@ -37,6 +37,7 @@ _SUFFIX = ".seg"
 class Memory:
     """What a restart must know; it is gathered from the segments in order, and each new one opens with it."""
 
+    gateway: str
     head: Link | None = None
     cursors: dict[str, Cursor] = field(default_factory=dict)
 
@@ -47,7 +48,7 @@ class Memory:
 
     def snapshot(self, state: StoreState) -> Snapshot:
         """Return what a segment opens with."""
-        return Snapshot(self.head, tuple(self.cursors.values()), state)
+        return Snapshot(self.gateway, self.head, tuple(self.cursors.values()), state)
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ class Segment:
         """Read a segment of an earlier process into an index, and what it says into `memory`.
 
         `before` is the segment before it: its lost end shows in this one's snapshot. Nothing but zeros is cut off.
-        Raises `OSError`.
+        Raises `OutboxError` for a segment of another gateway, and `OSError`.
         """
         segment = cls(path, path.stat().st_size)
         data = read_bytes(path, 0, segment.size)
@@ -139,6 +140,11 @@ class Segment:
             try:
                 if found.kind == FrameKind.SNAPSHOT and state is None:
                     snapshot = decode_snapshot(found.trailer)
+                    if snapshot.gateway != memory.gateway:
+                        raise OutboxError(
+                            f"{path}: a segment of gateway {snapshot.gateway}, and this is gateway {memory.gateway}:"
+                            " move it back to where it belongs, or give this gateway another directory"
+                        )
                     if before is not None and before.number == segment.number - 1:
                         before.mark_missing(_missing_between(memory.head, snapshot.head))
                     memory.head, state = snapshot.head, snapshot.state

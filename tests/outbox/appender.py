@@ -17,7 +17,7 @@ def tell(*words: object) -> None:
 
 
 async def write(directory: Path) -> None:
-    outbox = Outbox.open(directory, segment_bytes=1 << 20, capacity_bytes=8 << 20)
+    outbox = Outbox.open(directory, gateway="gw", segment_bytes=1 << 20, capacity_bytes=8 << 20)
     chain, numbers = os.urandom(16), count()
     for counter in count(outbox.receipt_counter + 1):
         links = []

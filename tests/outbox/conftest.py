@@ -45,13 +45,16 @@ def reopen(tmp_path: Path) -> Iterator[Callable[..., Outbox]]:
     def open_again(
         meanwhile: Callable[[], object] = lambda: None,
         *,
+        gateway: str = "gw",
         segment_bytes: int = SEGMENT_BYTES,
         capacity_bytes: int = CAPACITY_BYTES,
     ) -> Outbox:
         if opened:
             opened.pop().close()
         meanwhile()
-        opened.append(Outbox.open(tmp_path, segment_bytes=segment_bytes, capacity_bytes=capacity_bytes))
+        opened.append(
+            Outbox.open(tmp_path, gateway=gateway, segment_bytes=segment_bytes, capacity_bytes=capacity_bytes)
+        )
         return opened[0]
 
     yield open_again

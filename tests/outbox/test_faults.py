@@ -188,4 +188,4 @@ def test_a_small_file_keeps_its_content_on_a_full_disk(tmp_path: Path, monkeypat
 def test_a_place_that_is_no_directory_is_a_declared_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutboxError, match="cannot be opened"):
-        Outbox.open(tmp_path / "file", segment_bytes=1 << 20, capacity_bytes=8 << 20)
+        Outbox.open(tmp_path / "file", gateway="gw", segment_bytes=1 << 20, capacity_bytes=8 << 20)

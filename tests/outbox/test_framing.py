@@ -124,9 +124,9 @@ def test_trailers_round_trip(link: Link, held: tuple[StreamSpan, ...], read: tup
     assert decode_trailer(encode_trailer(trailer)) == trailer
 
 
-@given(st.none() | links, cursors, states)
-def test_snapshots_round_trip(head: Link | None, read: tuple[Cursor, ...], state: StoreState) -> None:
-    snapshot = Snapshot(head, read, state)
+@given(st.text(), st.none() | links, cursors, states)
+def test_snapshots_round_trip(gateway: str, head: Link | None, read: tuple[Cursor, ...], state: StoreState) -> None:
+    snapshot = Snapshot(gateway, head, read, state)
     assert decode_snapshot(encode_snapshot(snapshot)) == snapshot
 
 

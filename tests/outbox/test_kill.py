@@ -41,7 +41,7 @@ def test_no_synced_bundle_is_lost_by_sigkill_at_random_moments(tmp_path: Path) -
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writers:
         for _ in range(RUNS):
             synced += kill_one(writers, random.uniform(0, 0.12), owed)
-            outbox = Outbox.open(tmp_path, segment_bytes=1 << 20, capacity_bytes=8 << 20)
+            outbox = Outbox.open(tmp_path, gateway="gw", segment_bytes=1 << 20, capacity_bytes=8 << 20)
             held = {}
             for stored in outbox.unreceipted(-1, 100_000):
                 held[stored.link.chain.hex(), stored.link.no, stored.link.hash.hex()] = stored

@@ -208,7 +208,9 @@ async def test_what_does_not_fit_is_refused_and_leaves_the_segment_as_it_was(out
 def test_another_process_is_kept_out(reopen: Callable[..., Outbox], tmp_path: Path) -> None:
     reopen()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process, pytest.raises(OutboxLockedError):
-        process.submit(partial(Outbox.open, tmp_path, segment_bytes=1 << 20, capacity_bytes=8 << 20)).result()
+        process.submit(
+            partial(Outbox.open, tmp_path, gateway="gw", segment_bytes=1 << 20, capacity_bytes=8 << 20)
+        ).result()
 
 
 async def test_a_closed_outbox_lists_its_bundles(reopen: Callable[..., Outbox], seal: Seal, tmp_path: Path) -> None:

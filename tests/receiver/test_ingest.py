@@ -114,7 +114,9 @@ async def test_a_gateway_restored_to_an_earlier_state_gets_its_bundles_receipted
     sealed = [gw.seal(Batch(A, gw.records(1))) for _ in range(4)]
     messages = [Message("gw-1", bundle.data) for bundle in sealed]
     cloud.take(*messages)
-    with closing(Outbox.open(tmp_path / "outbox", segment_bytes=1 << 20, capacity_bytes=1 << 24)) as restored:
+    with closing(
+        Outbox.open(tmp_path / "outbox", gateway="gw-1", segment_bytes=1 << 20, capacity_bytes=1 << 24)
+    ) as restored:
         for bundle in sealed[:2]:
             restored.append(bundle)
         await restored.sync()

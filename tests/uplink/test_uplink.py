@@ -65,7 +65,7 @@ def box(pki: Path, tmp_path: Path) -> Box:
 
 
 def make_box(pki: Path, directory: Path, **changes: object) -> Box:
-    outbox = Outbox.open(directory / "outbox", segment_bytes=1 << 20, capacity_bytes=8 << 20)
+    outbox = Outbox.open(directory / "outbox", gateway=GATEWAY, segment_bytes=1 << 20, capacity_bytes=8 << 20)
     metrics = GatewayMetrics()
     key_lists: list[bytes] = []
 
