@@ -98,6 +98,8 @@ class Gateway:
         )
         self.inventory = Inventory.load(state_dir / "devices.json")
         self.links: Links | None = None
+        self._missing = 0
+        self.outbox.on_damage = self._tell_damage
 
     async def run(self, radio: Callable[[], Coroutine[Any, Any, Radio | None]]) -> None:
         """Serve until SIGTERM or SIGINT, then make a last bundle, offer it to the broker, and return.
@@ -117,6 +119,7 @@ class Gateway:
             if self.config.metrics.listen != "off":
                 await stack.enter_async_context(http.serve(metrics, listen=self.config.metrics.listen))
             self.pipeline.event("start", __version__)
+            self._tell_damage(self.outbox.stats().missing)
             async with asyncio.TaskGroup() as group:
                 sealing = group.create_task(self.pipeline.run(), name="pipeline")
                 sending = group.create_task(self.uplink.run(), name="uplink")
@@ -149,6 +152,13 @@ class Gateway:
         )
         await self.links.run()
 
+    def _tell_damage(self, missing: int) -> None:
+        """Say how many bundles the medium has lost in all, each time there are more."""
+        if missing > self._missing:
+            self._missing = missing
+            _log.error("the card has lost bundles of the outbox", extra={"missing": missing})
+            self.pipeline.event("outbox-damage", missing)
+
     def _device_event(self, code: str, address: str) -> None:
         _log.info(code, extra={"device": address})
         self.pipeline.event(code, address)
@@ -176,6 +186,7 @@ class Gateway:
         stats = self.outbox.stats()
         self.metrics.outbox_bytes.set(stats.bytes)
         self.metrics.outbox_bundles.set(stats.bundles)
+        self.metrics.outbox_missing.set(stats.missing)
         self.metrics.outbox_oldest_seconds.set(_age_s(stats.oldest_ms))
         states = Counter(state.value for state in self._states().values())
         for state in LinkState:

@@ -55,7 +55,7 @@ async def started(site: Site) -> tuple[Gateway, asyncio.Task[None]]:
     daemon = gateway(site)
     task = asyncio.create_task(daemon.run(no_radio))
     async with asyncio.timeout(10):
-        await daemon.outbox.wait(-1)
+        await daemon.outbox.wait(daemon.outbox.newest)
     return daemon, task
 
 
@@ -117,6 +117,24 @@ async def test_fifty_starts_open_fifty_chains_each_naming_the_one_before(site: S
     links = bundles(site)
     assert len({link.chain for link in links}) == 50
     assert [link.no for link in links] == [0] * 50
+
+
+async def test_bundles_that_the_card_has_lost_are_told_at_the_next_start(site: Site) -> None:
+    daemon = gateway(site)
+    for number in range(3):
+        daemon.pipeline.event("start", number)
+        await daemon.pipeline.flush()
+    second = daemon.outbox.load(daemon.outbox.unreceipted(after=-1, limit=3)[1])
+    daemon.outbox.close()
+    [segment] = sorted(site.outbox.glob("*.seg"))
+    content = bytearray(segment.read_bytes())
+    content[content.index(second) + len(second) // 2] ^= 1
+    segment.write_bytes(content)
+    daemon, task = await started(site)
+    page = (await fetch("/metrics", socket=socket_path(site.gateway_state))).decode()
+    assert "iomt_gateway_outbox_missing_bundles 1.0" in page
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
 
 
 async def test_two_daemons_cannot_share_a_state_directory(site: Site) -> None:
