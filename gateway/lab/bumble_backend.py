@@ -6,7 +6,7 @@ as on BlueZ: a bonded link is encrypted while connecting, services are discovere
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -85,11 +85,10 @@ class BumbleClient(BaseBleakClient):
         connection.on(Connection.EVENT_DISCONNECTION, self._on_disconnection)
         self._peer = Peer(connection)
         self._ended = asyncio.get_running_loop().create_future()
-        try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.disconnect)
             await self._while_connected(self._set_up(self._peer, pair=pair))
-        except BaseException:
-            await self.disconnect()
-            raise
+            undo.pop_all()
 
     async def _set_up(self, peer: Peer, *, pair: bool) -> None:
         await peer.request_mtu(_MTU)

@@ -139,13 +139,11 @@ def _match(emissions: Sequence[Emission], rows: Sequence[Row]) -> tuple[int, int
     duplicates = strays = 0
     for row in sorted(rows, key=lambda each: each.time_ms):
         if row.sequence is not None:
-            candidates = [numbered.get((row.device, row.metric, row.session, row.sequence, row.value))]
+            candidates: list[Emission | None] = [
+                numbered.get((row.device, row.metric, row.session, row.sequence, row.value))
+            ]
         else:
-            near = moments[row.device, row.metric, row.value]
-            candidates = sorted(
-                (each for each in near if abs(each.sent_ms - row.time_ms) <= _SAME_MOMENT_MS),
-                key=lambda each, row=row: abs(each.sent_ms - row.time_ms),  # type: ignore[misc]
-            )
+            candidates = _at_that_moment(moments[row.device, row.metric, row.value], row.time_ms)
         known = [each for each in candidates if each is not None]
         fresh = [each for each in known if id(each) not in found]
         if fresh:
@@ -155,3 +153,9 @@ def _match(emissions: Sequence[Emission], rows: Sequence[Row]) -> tuple[int, int
         else:
             strays += 1
     return duplicates, strays, found
+
+
+def _at_that_moment(emissions: Iterable[Emission], time_ms: int) -> list[Emission | None]:
+    """Those within the same moment, the nearest first."""
+    near = sorted((abs(each.sent_ms - time_ms), place, each) for place, each in enumerate(emissions))
+    return [each for distance_ms, _, each in near if distance_ms <= _SAME_MOMENT_MS]
