@@ -123,7 +123,7 @@ def load_registry(path: Path) -> Mapping[bytes, tuple[str, VerifyKey]]:
     """Whose signatures count for which gateway: kid to (gateway id, key).
 
     The file is JSON: {"signers": [{"kid": HEX, "gateway": id, "alg": COSE algorithm, "public": HEX}, ...]}.
-    Raises `IdentityError`, also for a kid that is not its key's.
+    Raises `IdentityError`, also for a kid that is not its key's, and for one that two gateways claim.
     """
     registry: dict[bytes, tuple[str, VerifyKey]] = {}
     try:
@@ -131,7 +131,9 @@ def load_registry(path: Path) -> Mapping[bytes, tuple[str, VerifyKey]]:
             key = VerifyKey(int(signer["alg"]), bytes.fromhex(signer["public"]))
             if key.kid.hex() != signer["kid"]:
                 raise IdentityError(f"{path}: {signer['kid']} is not the kid of the key beside it")
-            registry[key.kid] = (str(signer["gateway"]), key)
+            owner, _ = registry.setdefault(key.kid, (str(signer["gateway"]), key))
+            if owner != signer["gateway"]:
+                raise IdentityError(f"{path}: {signer['kid']} signs for {owner} and for {signer['gateway']}")
     except (ValueError, KeyError, TypeError) as error:
         raise IdentityError(f"{path}: is not a registry of signers: {error!r}") from error
     return registry

@@ -115,6 +115,16 @@ def test_anything_else_is_no_recipient_key(put: Callable[..., Path], text: str) 
         files.load_recipient_key(put(text))
 
 
+def test_a_key_that_two_gateways_claim_is_refused(put: Callable[..., Path]) -> None:
+    key = files.verify_key(ED25519.public_key())
+    signers = [
+        {"kid": key.kid.hex(), "gateway": gateway, "alg": key.alg, "public": key.public.hex()}
+        for gateway in ("gw-001", "gw-002")
+    ]
+    with pytest.raises(IdentityError, match="signs for gw-001 and for gw-002"):
+        files.load_registry(put(json.dumps({"signers": signers})))
+
+
 def test_the_registry_maps_kids_to_gateways(put: Callable[..., Path]) -> None:
     key = files.verify_key(ED25519.public_key())
     signer = {"kid": key.kid.hex(), "gateway": "gw-001", "alg": -8, "public": key.public.hex()}
