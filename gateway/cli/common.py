@@ -1,7 +1,6 @@
 """What every command shares: how errors end a process and where configuration lies by default."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,11 +35,8 @@ def run(parser: argparse.ArgumentParser) -> int:
         return 130
 
 
-def show(value: dict[str, object], *, as_json: bool) -> None:
-    """Print a flat object for a person, or as one line of JSON."""
-    if as_json:
-        print(json.dumps(value))
-        return
+def show(value: dict[str, object]) -> None:
+    """Print a flat object for a person."""
     width = max(map(len, value))
     for key, item in value.items():
         print(f"{key.replace('_', ' '):{width}}  {item}")

@@ -67,7 +67,7 @@ def _status(arguments: argparse.Namespace) -> int:
         print(json.dumps(status))
         return 0
     devices = status.pop("devices")
-    common.show(status, as_json=False)
+    common.show(status)
     for device in devices:
         print(f"  {device['address']}  {device['profile']:5}  {device['state']}")
     return 0

@@ -39,5 +39,5 @@ def _decode(arguments: argparse.Namespace) -> int:
         print(decode_line(f"{arguments.characteristic} {arguments.hex}", e2e_crc=e2e_crc))
     else:
         told = fields(arguments.characteristic, arguments.hex, e2e_crc=e2e_crc)
-        common.show({name: to_json(value) for name, value in told.items()}, as_json=False)
+        common.show({name: to_json(value) for name, value in told.items()})
     return 0

@@ -76,9 +76,7 @@ class Site:
         return self.root / "receiver-state"
 
 
-def build(
-    site: Site, *, devices: Mapping[str, str], gateway_extra: str = "", receiver_extra: str = ""
-) -> dict[str, str]:
+def build(site: Site, *, devices: Mapping[str, str], gateway_extra: str = "") -> dict[str, str]:
     """Lay the site out and assign each of `devices` (address: profile) to a fresh stream.
 
     Returns stream id (hex) by address.
@@ -88,7 +86,7 @@ def build(
         directory.mkdir(mode=0o700, exist_ok=True)
     make_dev_pki(site.pki, [GATEWAY])
     site.gateway_config.write_text(_gateway_toml(site) + gateway_extra)
-    site.receiver_config.write_text(_receiver_toml(site) + receiver_extra)
+    site.receiver_config.write_text(_receiver_toml(site))
     streams = {address: secrets.token_hex(16) for address in devices}
     inventory = {
         "schema": 1,

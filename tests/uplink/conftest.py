@@ -17,16 +17,10 @@ import pytest
 from gateway.identity.tls import client_context
 from gateway.lab import mosquitto as installed_mosquitto
 from gateway.lab.pki import make_dev_pki
+from gateway.lab.site import free_port
 from gateway.uplink.mqtt import Connection, Will
 
 READY_S = 15.0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
