@@ -229,7 +229,7 @@ class _Trouble(logging.Handler):
 
 
 class _Socket(ssl.SSLSocket):
-    """Closes itself if the handshake fails; paho leaves that to the garbage collector."""
+    """Closes itself if the handshake fails, or if a connect was abandoned in its thread and nobody else owns it."""
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - ssl's signature
         try:
@@ -237,6 +237,9 @@ class _Socket(ssl.SSLSocket):
         except OSError:
             self.close()
             raise
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _Client(aiomqtt.Client):
