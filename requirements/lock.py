@@ -15,17 +15,24 @@ LOCKS = {
     "all": ("receiver", "lab", "dev"),
     "fuzz": ("fuzz",),
 }
+PEERS = {"thingsboard": "thingsboard-gateway==3.8.5", "bluetooth-sig": "bluetooth-sig==0.6.0"}
+"""What benchmarks compare with; nothing here imports them."""
 
 
 def main() -> None:
-    """Compile every lock from pyproject.toml; pass further arguments (such as --upgrade) on to the compiler."""
+    """Compile every lock; pass further arguments (such as --upgrade) on to the compiler."""
     for name, extras in LOCKS.items():
-        command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--generate-hashes"]
-        command += ["--python-version", "3.11", "--no-header", "--no-emit-index-url", "--no-annotate"]
-        command += ["--output-file", str(HERE / f"{name}.txt")]
-        for extra in extras:
-            command += ["--extra", extra]
-        subprocess.run([*command, *sys.argv[1:]], check=True, cwd=HERE.parent)
+        compile_lock(name, "pyproject.toml", *(word for extra in extras for word in ("--extra", extra)))
+    for name, requirement in PEERS.items():
+        compile_lock(f"peer-{name}", "-", given=requirement)
+
+
+def compile_lock(name: str, *arguments: str, given: str = "") -> None:
+    """Write the lock `name`; `given` is the compiler's standard input."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", *arguments, "--quiet", "--generate-hashes"]
+    command += ["--python-version", "3.11", "--no-header", "--no-emit-index-url", "--no-annotate"]
+    command += ["--output-file", str(HERE / f"{name}.txt"), *sys.argv[1:]]
+    subprocess.run(command, check=True, cwd=HERE.parent, input=given.encode())
 
 
 if __name__ == "__main__":
