@@ -148,7 +148,10 @@ class Records(Measurement):
 
     @classmethod
     def decode(cls, value: bytes, *, e2e_crc: bool | None = None) -> "Records":
-        """Read `value` up to the first record with a wrong CRC. Raises `DecodeError` if that is the first of all."""
+        """Read `value` up to the first record with a wrong CRC. Raises `DecodeError` if that is the first of all.
+
+        If the length of the first record tells that there are CRCs, all have one.
+        """
         records: list[Record] = []
         at = 0
         while at < len(value):
@@ -160,6 +163,7 @@ class Records(Measurement):
                     raise
                 return cls(records=tuple(records), cut_short=True)
             at += len(record)
+            e2e_crc = records[0].crc is not None
         if not records:
             raise DecodeError("no record")
         return cls(records=tuple(records))

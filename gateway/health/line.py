@@ -5,6 +5,7 @@ never pass through a float.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,6 +17,11 @@ from gateway.health.sfloat import Number, decode_float, decode_sfloat
 EMPTY: Final = "-"
 _TEXT_MAX: Final = 4 * VALUE_MAX_OCTETS
 """Room for a separator after each octet, and to spare."""
+LINE_MAX: Final = 2 * _TEXT_MAX
+"""More of a line than this is not looked at."""
+_SEPARATORS: Final = str.maketrans("-:", "  ")
+_UUID: Final = re.compile(r"(?:0x|0000)?([0-9a-f]{4})(?:-?0000-?1000-?8000-?00805f9b34fb)?")
+"""A UUID of 16 bits, or one of 32 or 128 bits that stands for it (Bluetooth Core, volume 3, part B, 2.5.1)."""
 _BARE: Final[dict[str, tuple[int, Callable[[int], Number]]]] = {
     "SFLOAT": (2, decode_sfloat),
     "FLOAT": (4, decode_float),
@@ -25,10 +31,10 @@ _BARE: Final[dict[str, tuple[int, Callable[[int], Number]]]] = {
 def decode_line(line: str, *, e2e_crc: bool | None = None) -> str:
     """Answer `CHARACTERISTIC HEX` with {"ok": true, "fields": {...}} or {"ok": false, "error": "..."}, never an error.
 
-    CHARACTERISTIC: a 16-bit UUID, or SFLOAT or FLOAT for a bare number; HEX: octets, `-` for none. `e2e_crc`: whether
-    CGM values end with a CRC; None infers it from their length.
+    CHARACTERISTIC: a UUID, or SFLOAT or FLOAT for a bare number; HEX: octets, with or without 0x and separators, `-`
+    for none. `e2e_crc`: whether CGM values end with a CRC; None infers it from their length.
     """
-    name, octets = (*line[: 2 * _TEXT_MAX].split(maxsplit=1), "", "")[:2]
+    name, octets = (*line[:LINE_MAX].split(maxsplit=1), "", "")[:2]
     try:
         return to_json({"ok": True, "fields": fields(name, octets.strip(), e2e_crc=e2e_crc)})
     except DecodeError as error:
@@ -49,10 +55,10 @@ def fields(name: str, octets: str, *, e2e_crc: bool | None = None) -> Fields:
 
 
 def _uuid(name: str) -> int:
-    digits = name.lower().removeprefix("0x")
-    if len(digits) != 4 or not set(digits) <= set("0123456789abcdef"):  # noqa: PLR2004 - a 16-bit UUID
+    found = _UUID.fullmatch(name.lower())
+    if found is None:
         raise DecodeError(f"{name[:40]!r} is not a 16-bit UUID")
-    return int(digits, 16)
+    return int(found[1], 16)
 
 
 def _octets(text: str) -> bytes:
@@ -63,7 +69,7 @@ def _octets(text: str) -> bytes:
     if len(text) > _TEXT_MAX:
         raise DecodeError(f"is longer than {VALUE_MAX_OCTETS} octets")
     try:
-        return bytes.fromhex(text)
+        return bytes.fromhex(text.lower().removeprefix("0x").translate(_SEPARATORS))
     except ValueError:
         raise DecodeError("the value is not hexadecimal") from None
 

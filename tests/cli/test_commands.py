@@ -79,6 +79,23 @@ def test_a_restored_receiver_counts_its_incarnation_up(tmp_path: Path) -> None:
     assert "incarnation 2:" in run("restored", "--config", str(path), program="receiver").stdout
 
 
+def test_decode_answers_every_line_in_order_whatever_it_is() -> None:
+    lines = ["2A19 64", "", "2A19 65", "2A18 " + "00" * 100_000, "2A29 -", "\udcff", "2a19 0x32"]
+    command = [sys.executable, "-m", "gateway.cli.gateway", "decode", "--json", "-"]
+    text = "\n".join(lines).encode(errors="surrogateescape")
+    done = subprocess.run(command, input=text, capture_output=True, check=True, timeout=60)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["ok"] for answer in answers] == [True, False, False, False, True, False, True]
+    assert answers[-1]["fields"] == {"level_pct": 50}
+
+
+def test_decode_of_a_malformed_value_is_an_answer_in_json_and_an_error_to_a_person() -> None:
+    answered = run("decode", "--json", "2A19", "65")
+    assert (answered.returncode, json.loads(answered.stdout)["ok"]) == (0, False)
+    told = run("decode", "2A19", "65")
+    assert (told.returncode, told.stderr) == (1, "iomt-gateway: 2A19: a battery has no level of 101 %\n")
+
+
 def test_vectors_check() -> None:
     done = run("vectors", "--check", cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -53,9 +53,20 @@ def test_an_empty_value_is_a_hyphen() -> None:
     assert answer("2A19 -")["ok"] is False
 
 
-@pytest.mark.parametrize("name", ["2A19", "2a19", "0x2A19", "0X2a19"])
-def test_a_characteristic_is_its_16_bit_uuid(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("2A19", "2a19", "0x2A19", "0X2a19", "00002A19"),
+        *("00002a19-0000-1000-8000-00805f9b34fb", "00002A1900001000800000805F9B34FB"),
+    ],
+)
+def test_a_characteristic_is_its_uuid_of_any_width(name: str) -> None:
     assert answer(f"{name} 64") == {"ok": True, "fields": {"level_pct": 100}}
+
+
+@pytest.mark.parametrize("octets", ["4c0e00fe", "4C 0E 00 FE", "0x4c0e00fe", "4C-0E-00-FE", "4c:0e:00:fe"])
+def test_octets_may_have_a_prefix_and_separators(octets: str) -> None:
+    assert answer(f"FLOAT {octets}")["fields"] == {"value": Decimal("36.60")}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +78,8 @@ def test_a_characteristic_is_its_16_bit_uuid(name: str) -> None:
         ("2A1 64", "not a 16-bit UUID"),
         ("-2A1 64", "not a 16-bit UUID"),
         ("battery 64", "not a 16-bit UUID"),
+        ("00012a19 64", "not a 16-bit UUID"),
+        ("00002a19-0000-1000-8000-00805f9b34fc 64", "not a 16-bit UUID"),
         ("2A00 64", "2A00"),
         ("2A19 6", "not hexadecimal"),
         ("2A19 zz", "not hexadecimal"),
