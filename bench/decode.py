@@ -1,14 +1,14 @@
-"""Decoding and encoding of health characteristics, against bluetooth-sig where that is installed.
+"""Decoding and encoding of health characteristics, against bluetooth-sig in the same run.
 
-bluetooth-sig is no requirement of this project: it decodes every SFLOAT wrongly. Install it beside for the comparison.
+bluetooth-sig is no requirement of this project: it decodes every SFLOAT wrongly. It is installed into an environment of
+its own at the first run, and its process and this one measure by turns.
 """
 
-import importlib
-import time
 from collections.abc import Callable
 from typing import Any
 
-from bench._measure import spread
+from bench._measure import microseconds, spread
+from bench._peer import Peer
 from gateway import health
 from gateway.health.quality import Assessor
 
@@ -30,7 +30,7 @@ _WITH_CRC = (0x2AA7, "08 00 68 00 0a 00 00 00")
 
 
 def run() -> dict[str, Any]:
-    """Microseconds of processor time a value, so that a busy neighbour counts little; peers by turns."""
+    """Microseconds of processor time a value, so that a busy neighbour counts little."""
     jobs: dict[str, Callable[[], object]] = {}
     for name, (characteristic, octets) in (VALUES | {"CGM, plain, with CRC": _WITH_CRC}).items():
         value = bytes.fromhex(octets)
@@ -40,14 +40,13 @@ def run() -> dict[str, Any]:
         jobs[name] = _decoder(characteristic, value)
         jobs[f"{name}, encode"] = measurement.encode
     jobs["CGM, from value to record"] = _whole_way(*VALUES["CGM, plain"])
-    jobs |= _peer()
     times_us: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(_ROUNDS):
-        for name, job in jobs.items():
-            started_s = time.process_time()
-            for _ in range(_CALLS):
-                job()
-            times_us[name].append((time.process_time() - started_s) * 1e6 / _CALLS)
+    with Peer("bluetooth-sig", VALUES, calls=_CALLS) as peer:
+        for _ in range(_ROUNDS):
+            for name, job in jobs.items():
+                times_us[name].append(microseconds(job, calls=_CALLS))
+            for name, time_us in peer.measure().items():
+                times_us.setdefault(f"bluetooth-sig, {name}", []).append(time_us)
     results = {name: spread(values, "µs/value") for name, values in times_us.items()}
     medians = {name: float(result["median"]) for name, result in results.items()}
     ratios = {
@@ -55,7 +54,7 @@ def run() -> dict[str, Any]:
         for name in VALUES
         if f"bluetooth-sig, {name}" in medians
     }
-    return {"results": results, "ratios": ratios}
+    return {"results": results, "ratios": ratios, "refused_by_peer": peer.refused}
 
 
 def _decoder(characteristic: int, value: bytes) -> Callable[[], object]:
@@ -80,25 +79,3 @@ def _whole_way(characteristic: int, octets: str) -> Callable[[], object]:
         ]
 
     return job
-
-
-def _peer() -> dict[str, Callable[[], object]]:
-    """The same values with bluetooth-sig, as far as it takes them at all."""
-    try:
-        translator = importlib.import_module("bluetooth_sig").BluetoothSIGTranslator()
-    except ImportError:
-        return {}
-    jobs: dict[str, Callable[[], object]] = {}
-    for name, (characteristic, octets) in VALUES.items():
-        job = _peer_job(translator, f"{characteristic:04X}", bytearray.fromhex(octets))
-        try:
-            job()
-        except Exception as error:  # noqa: BLE001 - a peer may fail however it likes; it is then left out
-            print(f"bluetooth-sig refuses {name}: {error}")
-        else:
-            jobs[f"bluetooth-sig, {name}"] = job
-    return jobs
-
-
-def _peer_job(translator: Any, uuid: str, value: bytearray) -> Callable[[], object]:  # noqa: ANN401 - not installed
-    return lambda: translator.parse_characteristic(uuid, value)
