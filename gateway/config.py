@@ -4,6 +4,7 @@
 """
 
 import tomllib
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -25,6 +26,13 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _a_number(value: float) -> float:
+    if isnan(value):
+        raise ValueError("is not a number")
+    return value
+
+
+Bound = Annotated[float, AfterValidator(_a_number)]
 FilePath = Annotated[Path, AfterValidator(_resolve)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
@@ -111,6 +119,27 @@ class BleSection(_Section):
     racp_timeout_s: float = Field(default=30.0, gt=0, le=300)
 
 
+class LimitsSection(_Section):
+    """Bounds of one metric, in its unit, in place of the shipped ones; `inf` or `-inf` for none."""
+
+    reject_below: Bound | None = None
+    reject_above: Bound | None = None
+    flag_below: Bound | None = None
+    flag_above: Bound | None = None
+    rate_per_min: Annotated[float, Field(gt=0)] | None = None
+
+
+class QualitySection(_Section):
+    """When a value is doubtful or void."""
+
+    limits: dict[str, LimitsSection] = {}
+
+    @property
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """Those that were given, by metric name and bound."""
+        return {name: limits.model_dump(exclude_none=True) for name, limits in self.limits.items()}
+
+
 class MetricsSection(_Section):
     """Prometheus; loopback unless told otherwise."""
 
@@ -139,6 +168,7 @@ class GatewayConfig(_Section):
     outbox: OutboxSection = OutboxSection()
     envelope: EnvelopeSection = EnvelopeSection()
     ble: BleSection = BleSection()
+    quality: QualitySection = QualitySection()
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
 

@@ -5,6 +5,7 @@ Frame --health--> Reading --quality--> Record --pipeline--> Batch --envelope--> 
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Final
 
 ExtraValue = int | str | bytes | None
 
@@ -44,6 +45,8 @@ class Extra(IntEnum):
     """The device's status bits as sent."""
     SAMPLE_TYPE = 11
     """Type and location octet of a glucose sample as sent."""
+    USER = 12
+    """Which of its users a shared device means, as it counts them."""
 
 
 class TimeSource(IntEnum):
@@ -138,6 +141,10 @@ class Event:
     time_ms: int
     code: str
     details: tuple[int | str | bytes | None, ...] = ()
+
+
+SECURITY_EVENTS: Final = frozenset({"bond-lost", "security", "signer"})
+"""Codes of events that cannot wait (`docs/format.md`, "Events"); what no other code fits is a `security` event."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, groupby
 
+from gateway.envelope.layout import not_patient_stream
 from gateway.envelope.records import encode_events, encode_records
 from gateway.envelope.seal import ChainWriter, self_stream
 from gateway.errors import MalformedError, OutboxFullError
 from gateway.health.metrics import METRICS
 from gateway.health.quality import Assessor
-from gateway.model import Batch, Cursor, Event, Extra, Gap, Reading, Record
+from gateway.model import Batch, Cursor, Event, Extra, Gap, Quality, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 
@@ -70,10 +71,14 @@ class Pipeline:
         self._closing = False
 
     def submit(self, stream: bytes, readings: Iterable[Reading], cursor: Cursor | None = None) -> None:
-        """Take readings of one stream; `cursor` becomes durable together with them."""
+        """Take readings of one stream; `cursor` becomes durable together with them.
+
+        What is no patient's (control solution, demonstration, test data) goes to a stream of its own.
+        """
         records = [self._assessor.assess(reading) for reading in readings]
-        if records:
-            self._records.setdefault(stream, []).extend(records)
+        for record in records:
+            where = not_patient_stream(stream) if record.quality is Quality.NOT_PATIENT else stream
+            self._records.setdefault(where, []).append(record)
         self._count(records)
         if cursor is not None:
             self._cursors[cursor.device] = cursor

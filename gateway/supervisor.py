@@ -22,6 +22,7 @@ from gateway.control import api
 from gateway.envelope.keys import signer_for
 from gateway.envelope.seal import ChainWriter
 from gateway.errors import DeviceError
+from gateway.health.metrics import limits_by_code
 from gateway.health.quality import Assessor
 from gateway.identity.files import load_owner, load_private_key
 from gateway.identity.keyring import KeyRing
@@ -89,7 +90,7 @@ class Gateway:
             gateway=config.gateway.id,
             writer=self.writer,
             outbox=self.outbox,
-            assessor=Assessor(),
+            assessor=Assessor(limits_by_code(config.quality.bounds)),
             metrics=self.metrics,
             tick_ms=config.outbox.tick_ms,
             offline_tick_ms=config.outbox.offline_tick_ms,

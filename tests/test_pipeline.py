@@ -3,6 +3,8 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from gateway.envelope.seal import ChainWriter, self_stream
 from gateway.errors import OutboxFullError
 from gateway.health.metrics import GLUCOSE, METRICS
 from gateway.health.quality import Assessor
-from gateway.model import Cursor, Extra, Gap, Reading
+from gateway.model import Cursor, Extra, Gap, Reading, Reason
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
@@ -92,6 +94,14 @@ async def test_a_flush_makes_everything_durable_in_one_bundle(pipeline: Pipeline
     await pipeline.flush()
     assert outbox.stats().bundles == 1
     assert contents(outbox) == {STREAM: [1, 2, 3], OTHER: [7], self_stream(GATEWAY): ["start"]}
+
+
+async def test_what_is_no_patients_goes_to_a_stream_of_its_own(pipeline: Pipeline, outbox: Outbox) -> None:
+    control, demo = (replace(reading(n), reasons=r) for n, r in ((2, Reason.CONTROL_SOLUTION), (4, Reason.DEMO_DATA)))
+    pipeline.submit(STREAM, [reading(1), control, reading(3), demo])
+    await pipeline.flush()
+    apart = sha256(b"iomt-gateway/1 not-a-patient" + STREAM).digest()[:16]
+    assert contents(outbox) == {STREAM: [1, 3], apart: [2, 4]}
 
 
 async def test_nothing_is_durable_before_the_flush(pipeline: Pipeline, outbox: Outbox) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.cli import common
 from gateway.config import GatewayConfig, ReceiverConfig, load
 from gateway.errors import ConfigError
+from gateway.health.metrics import limits_by_code
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -40,4 +41,11 @@ def _load(path: Path) -> GatewayConfig | ReceiverConfig:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         tables = {}
-    return load(path, ReceiverConfig) if "receiver" in tables else load(path, GatewayConfig)
+    if "receiver" in tables:
+        return load(path, ReceiverConfig)
+    config = load(path, GatewayConfig)
+    try:
+        limits_by_code(config.quality.bounds)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config

@@ -39,6 +39,11 @@ def self_stream(gateway: str) -> bytes:
     return sha256(b"iomt-gateway/1 self" + gateway.encode())[:ID_BYTES]
 
 
+def not_patient_stream(stream: bytes) -> bytes:
+    """Where what is not a patient's travels that was measured in `stream`'s place; nothing leads back: 16 bytes."""
+    return sha256(b"iomt-gateway/1 not-a-patient" + stream)[:ID_BYTES]
+
+
 def sha256(data: bytes) -> bytes:
     """SHA-256."""
     return hashlib.sha256(data).digest()

@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from gateway.health import metrics
 from gateway.health.date_time import DateTime
 from gateway.health.measurement import DATE_TIME, U8, U16, U32, Measurement, flag, on_wire, scaled
-from gateway.health.reading import anomaly, convert, reading
+from gateway.health.reading import anomaly, convert, reading, stamped
 from gateway.health.sfloat import Number
 from gateway.model import Extra, Reading
 
@@ -67,7 +67,7 @@ class BodyComposition(Measurement):
             *((code, mass if metric else _to_kg(mass), None if metric else "[lb_av]") for code, mass in masses),
             (metrics.HEIGHT, self._height_cm(), "m" if metric else "[in_i]"),
         ]
-        stamp = self.timestamp.isoformat() if self.timestamp else None
+        told = stamped(self.timestamp, self.user_id)
         reasons = anomaly([self.rfu_flags])
         return tuple(
             reading(
@@ -76,7 +76,7 @@ class BodyComposition(Measurement):
                 device=device,
                 time_ms=time_ms,
                 reasons=reasons,
-                extras={Extra.DEVICE_TIME: stamp, Extra.UNIT: sent_in},
+                extras=told | {Extra.UNIT: sent_in},
             )
             for code, number, sent_in in values
             if number is not None

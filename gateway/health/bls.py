@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from gateway.health import metrics
 from gateway.health.date_time import DateTime
 from gateway.health.measurement import DATE_TIME, SFLOAT, U8, U16, Measurement, flag, on_wire
-from gateway.health.reading import Bits, anomaly, convert, reading, reasons_of
+from gateway.health.reading import Bits, anomaly, convert, reading, reasons_of, stamped
 from gateway.health.sfloat import Number
 from gateway.model import Extra, ExtraValue, Reading, Reason
 
@@ -81,8 +81,7 @@ class BloodPressure(Measurement):
         return reasons_of(status, _STATUS) | anomaly([self.rfu_flags, pulse_range == _PULSE_RANGE_RESERVED])
 
     def _extras(self) -> dict[Extra, ExtraValue]:
-        return {
-            Extra.DEVICE_TIME: self.timestamp.isoformat() if self.timestamp else None,
+        return stamped(self.timestamp, self.user_id) | {
             Extra.UNIT: None if self.unit == "mmHg" else "kPa",
             Extra.STATUS: self.status,
         }

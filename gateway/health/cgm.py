@@ -39,7 +39,8 @@ _LEVEL_HIGH_MG_DL: Final = 180
 _SAYS_LOW: Final = 0x45 << 16
 """Warnings: below the patient's low level, hypoglycaemic, below the device's range."""
 _SAYS_HIGH: Final = 0x8A << 16
-_SAYS_FALLING_AND_RISING: Final = 0x30 << 16
+_SAYS_FALLING: Final = 0x10 << 16
+_SAYS_RISING: Final = 0x20 << 16
 
 _STATUS: Final[Bits] = (
     (1 << 0, Reason.NOT_READY),  # session stopped
@@ -114,7 +115,7 @@ class Record(Measurement):
         reasons = reasons_of(status, _STATUS) | anomaly([self.rfu_flags])
         if self.glucose.mantissa is None:
             reasons |= Reason.NOT_READY if status & _NOT_READY_WITHOUT_VALUE else Reason.NONE
-        elif status >> 16 and _contradicts(self.glucose, status):
+        elif status >> 16 and _contradicts(self.glucose, self.trend, status):
             reasons |= Reason.CONTRADICTION
         extras: dict[Extra, ExtraValue] = {Extra.SEQUENCE: self.offset_min, Extra.STATUS: status or None}
         values = ((GLUCOSE, self.glucose), (GLUCOSE_TREND, self.trend), (GLUCOSE_QUALITY, self.quality))
@@ -125,14 +126,17 @@ class Record(Measurement):
         )
 
 
-def _contradicts(glucose: Number, status: int) -> bool:
-    """Whether the warnings contradict the value, or each other."""
+def _contradicts(glucose: Number, trend: Number | None, status: int) -> bool:
+    """Whether the warnings contradict the value, its trend, or each other."""
     low, high = bool(status & _SAYS_LOW), bool(status & _SAYS_HIGH)
+    falling, rising = bool(status & _SAYS_FALLING), bool(status & _SAYS_RISING)
     value = float(str(glucose))
+    change = (trend and trend.mantissa) or 0
     return (
         (low and (high or value >= _LEVEL_HIGH_MG_DL))
         or (high and value <= _LEVEL_LOW_MG_DL)
-        or status & _SAYS_FALLING_AND_RISING == _SAYS_FALLING_AND_RISING
+        or (falling and (rising or change > 0))
+        or (rising and change < 0)
     )
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar, Final
 from gateway.health import metrics
 from gateway.health.date_time import DateTime
 from gateway.health.measurement import DATE_TIME, FLOAT, U8, Measurement, flag, on_wire
-from gateway.health.reading import anomaly, convert, reading
+from gateway.health.reading import anomaly, convert, reading, stamped
 from gateway.health.sfloat import Number
-from gateway.model import Extra, ExtraValue, Reading
+from gateway.model import Extra, Reading
 
 _FREEZING_F: Final = 32
 _CELSIUS_PER_F: Final = Fraction(5, 9)
@@ -50,10 +50,7 @@ class Temperature(Measurement):
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
         """The temperature, by where on the body it was taken."""
-        extras: dict[Extra, ExtraValue] = {
-            Extra.DEVICE_TIME: self.timestamp.isoformat() if self.timestamp else None,
-            Extra.UNIT: None if self.unit == "C" else "[degF]",
-        }
+        extras = stamped(self.timestamp, None) | {Extra.UNIT: None if self.unit == "C" else "[degF]"}
         reasons = anomaly([self.rfu_flags, self.type is not None and self.type not in _METRICS])
         metric = _METRICS.get(self.type or 0, metrics.TEMPERATURE)
         return (reading(metric, self.celsius, device=device, time_ms=time_ms, reasons=reasons, extras=extras),)

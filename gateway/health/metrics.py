@@ -4,8 +4,13 @@ The key is the IEEE 11073-10101 (MDC) code, partition * 65,536 + term. Where tha
 could be confirmed, the key is in its private partition, 1024. Limits are engineering limits, not diagnoses.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from math import isinf
 from typing import Final
+
+from gateway.errors import ConfigError
 
 PRIVATE: Final = 1024 << 16
 
@@ -179,3 +184,26 @@ _ALL = (
 )
 
 METRICS: Final[dict[int, Metric]] = {metric.code: metric for metric in _ALL}
+_BY_NAME: Final = {metric.name: metric for metric in _ALL}
+
+
+def limits_by_code(told: Mapping[str, Mapping[str, float]]) -> dict[int, Limits]:
+    """Limits by metric code, from bounds by metric name: those named replace the table's, the others stay.
+
+    Infinity is no bound. Raises `ConfigError` that names an unknown metric, or bounds that exclude each other.
+    """
+    found = {}
+    for name, bounds in told.items():
+        metric = _BY_NAME.get(name)
+        if metric is None:
+            near = get_close_matches(name, _BY_NAME, n=3) or sorted(_BY_NAME)
+            raise ConfigError(f"quality.limits.{name!r}: there is no such metric; there is {', '.join(near)}")
+        limits = replace(metric.limits, **{key: None if isinf(bound) else bound for key, bound in bounds.items()})
+        order = [limits.reject_below, limits.flag_below, limits.flag_above, limits.reject_above]
+        stated = [bound for bound in order if bound is not None]
+        if stated != sorted(stated):
+            raise ConfigError(
+                f"quality.limits.{name!r}: not in this order: reject_below <= flag_below <= flag_above <= reject_above"
+            )
+        found[metric.code] = limits
+    return found

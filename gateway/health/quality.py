@@ -24,6 +24,9 @@ _LOW_ALARMS: Final = 0x45 << 16
 """CGM: below the patient's low level, hypoglycaemic, below what the device can measure."""
 _HIGH_ALARMS: Final = 0x8A << 16
 _RATE_ALARMS: Final = 0x30 << 16
+_LOW_AGREES_MG_DL: Final = 100
+"""A low alarm at a higher value is not believed: monitors let nobody set it there, but some swap status octets."""
+_HIGH_AGREES_MG_DL: Final = 120
 
 _RATE_WINDOW_MS: Final = 15 * 60_000
 """Two readings further apart say nothing about a rate."""
@@ -42,20 +45,30 @@ def quality_of(reasons: Reason) -> Quality:
 
 
 def urgent(record: Record) -> bool:
-    """Whether the monitor itself raises an alarm, and its value doesn't speak against it: such a record can't wait."""
+    """Whether a continuous glucose monitor raises an alarm now, and its value agrees: such a record can't wait.
+
+    A low alarm agrees with a value up to 100 mg/dL, or with one below the device's range; a high alarm with one from
+    120 mg/dL, or above the range; an alarm of rate unless the value is contradicted (`Reason.CONTRADICTION`). What was
+    fetched from a store is no news, what is void or not a patient's no alarm.
+    """
+    if record.metric != GLUCOSE or record.quality is Quality.NOT_PATIENT:
+        return False
     extras = dict(record.extras)
     status, reasons = extras.get(Extra.STATUS), extras.get(Extra.REASONS, 0)
-    if record.metric != GLUCOSE or Extra.BACKFILLED in extras:
+    if not isinstance(status, int) or not isinstance(reasons, int):
         return False
-    if not isinstance(status, int) or (isinstance(reasons, int) and reasons & Reason.CONTRADICTION):
+    if Extra.BACKFILLED in extras or reasons & (Reason.CONTRADICTION | Reason.STORED):
         return False
-    if record.quality in (Quality.GOOD, Quality.DOUBTFUL):
-        return bool(status & (_LOW_ALARMS | _HIGH_ALARMS | _RATE_ALARMS))
-    # Beyond the device's range there is no value, and yet it is known on which side.
-    special = extras.get(Extra.SPECIAL)
-    return (special == Special.BELOW and bool(status & _LOW_ALARMS)) or (
-        special == Special.ABOVE and bool(status & _HIGH_ALARMS)
-    )
+    low, high = bool(status & _LOW_ALARMS), bool(status & _HIGH_ALARMS)
+    if record.mantissa is None:
+        # Beyond the device's range there is no value, and yet it is known on which side, if nothing else is wrong.
+        beyond = extras.get(Extra.SPECIAL)
+        agrees = (low and beyond == Special.BELOW) or (high and beyond == Special.ABOVE)
+        return agrees and not reasons & _VOID & ~Reason.NO_VALUE
+    if record.quality is Quality.VOID:
+        return False
+    value = _as_float(record.mantissa, record.exponent)
+    return (low and value <= _LOW_AGREES_MG_DL) or (high and value >= _HIGH_AGREES_MG_DL) or bool(status & _RATE_ALARMS)
 
 
 class Assessor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
+from gateway.health.date_time import DateTime
 from gateway.health.sfloat import Number, Special
 from gateway.model import Extra, ExtraValue, Reading, Reason
 
@@ -11,6 +12,8 @@ Bits = tuple[tuple[int, Reason], ...]
 """(mask of status bits, what it means if one of them is set)."""
 
 NO_EXTRAS: Extras = {}
+
+_UNKNOWN_USER = 255
 
 _SPECIAL_REASONS = {
     Special.NAN: Reason.NO_VALUE,
@@ -38,6 +41,14 @@ def reading(
         reasons |= Reason.ANOMALY
     told = in_order({**extras, Extra.SPECIAL: str(number.special)})
     return Reading(device, metric, None, 0, time_ms, reasons, told)
+
+
+def stamped(timestamp: DateTime | None, user: int | None) -> dict[Extra, ExtraValue]:
+    """The extras for the device's own time, and for which of its users it means; 255 is none that it knows."""
+    return {
+        Extra.DEVICE_TIME: None if timestamp is None else timestamp.isoformat(),
+        Extra.USER: None if user == _UNKNOWN_USER else user,
+    }
 
 
 def in_order(extras: Extras) -> tuple[tuple[int, ExtraValue], ...]:

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from gateway.health import metrics
 from gateway.health.date_time import DateTime
 from gateway.health.measurement import DATE_TIME, U8, U32, Measurement, flag, on_wire, scaled
-from gateway.health.reading import anomaly, convert, reading
+from gateway.health.reading import anomaly, convert, reading, stamped
 from gateway.health.sfloat import Number
 from gateway.model import Extra, Reading
 
@@ -54,7 +54,7 @@ class Weight(Measurement):
         if self.height is not None:
             height = self.height.shifted(_CM_PER_M_PLACES) if metric else convert(self.height, _CM_PER_INCH)
             values.append((metrics.HEIGHT, height, "m", "[in_i]"))
-        stamp = self.timestamp.isoformat() if self.timestamp else None
+        told = stamped(self.timestamp, self.user_id)
         reasons = anomaly([self.rfu_flags])
         return tuple(
             reading(
@@ -63,7 +63,7 @@ class Weight(Measurement):
                 device=device,
                 time_ms=time_ms,
                 reasons=reasons,
-                extras={Extra.DEVICE_TIME: stamp, Extra.UNIT: _unless(si if metric else imperial, code)},
+                extras=told | {Extra.UNIT: _unless(si if metric else imperial, code)},
             )
             for code, number, si, imperial in values
         )

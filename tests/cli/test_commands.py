@@ -31,6 +31,14 @@ def test_config_check_names_file_and_key_and_exits_with_2(tmp_path: Path) -> Non
     assert answer == {"ok": False, "errors": [f"{path}: colour: Extra inputs are not permitted"]}
 
 
+def test_config_check_names_a_metric_that_does_not_exist(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text((ROOT / "config" / "gateway.toml").read_text() + "\n[quality.limits.glucos]\nflag_below = 60\n")
+    done = run("config", "check", str(path))
+    assert done.returncode == 2
+    assert f"{path}: quality.limits.'glucos': there is no such metric; there is glucose" in done.stderr
+
+
 def test_status_without_a_running_gateway_tells_what_to_look_at(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text((ROOT / "config" / "gateway.toml").read_text().replace("/var/lib/iomt-gateway", "state"))

@@ -80,3 +80,7 @@ def test_a_length_that_the_flags_do_not_explain_is_refused(octets: str) -> None:
 
 def test_features() -> None:
     assert health.decode(0x2A9B, b"\x01\x00\x00\x80").fields() == {"features": 0x80000001}
+
+
+def test_every_reading_tells_whose_it_is() -> None:
+    assert {dict(each.extras)[Extra.USER] for each in read(EVERYTHING)} == {1}

@@ -101,3 +101,8 @@ def test_the_pressure_in_the_cuff_while_it_is_pumped() -> None:
 
 def test_features() -> None:
     assert health.decode(0x2A49, b"\x3f\x00").fields() == {"features": 0x3F}
+
+
+@pytest.mark.parametrize(("user", "told"), [("02", 2), ("00", 0), ("ff", None)])
+def test_every_reading_tells_whose_it_is_unless_that_is_unknown(user: str, told: int | None) -> None:
+    assert {dict(each.extras).get(Extra.USER) for each in read("0c 78 00 50 00 5d 00 48 00" + user)} == {told}

@@ -198,6 +198,13 @@ class TestReadings:
         record = cgm.Record(glucose=Number(value), offset_min=0, warning=warning)
         assert glucose(record).reasons == Reason.CONTRADICTION
 
+    @pytest.mark.parametrize(("warning", "trend"), [(0x10, 1), (0x20, -1)])
+    def test_an_alarm_of_rate_against_the_trend_is_a_contradiction(self, warning: int, trend: int) -> None:
+        for change, reason in ((trend, Reason.CONTRADICTION), (-trend, Reason.NONE)):
+            record = cgm.Record(glucose=Number(104), offset_min=0, warning=warning, trend=Number(change))
+            readings = record.readings(device=DEVICE, time_ms=1)
+            assert [each.reasons for each in readings] == [reason, reason]
+
     @pytest.mark.parametrize(("warning", "value"), [(0x05, 52), (0x0A, 301), (0x01, 90), (0x20, 104)])
     def test_warnings_that_agree_are_no_contradiction(self, warning: int, value: int) -> None:
         record = cgm.Record(glucose=Number(value), offset_min=0, warning=warning)

@@ -1,10 +1,13 @@
 """The table of metrics, and the page that shows it."""
 
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
 
-from gateway.health.metrics import METRICS, PRIVATE, Metric
+from gateway.errors import ConfigError
+from gateway.health.metrics import GLUCOSE, GLUCOSE_CAPILLARY, METRICS, PRIVATE, Metric, limits_by_code
 
 PAGE = Path(__file__).parents[2] / "docs" / "profiles.md"
 
@@ -51,3 +54,21 @@ def test_what_is_flagged_lies_within_what_is_possible(metric: Metric) -> None:
 def test_a_code_is_of_a_partition_for_measurements_or_private(metric: Metric) -> None:
     supervisory, disease_management = 2, 128
     assert metric.code >> 16 in {supervisory, disease_management, PRIVATE >> 16}
+
+
+def test_bounds_that_are_told_replace_the_tables_and_the_others_stay() -> None:
+    limits = limits_by_code({"glucose": {"flag_below": 60.0}, "capillary glucose": {"reject_above": inf}})
+    assert limits[GLUCOSE] == replace(METRICS[GLUCOSE].limits, flag_below=60.0)
+    assert limits[GLUCOSE_CAPILLARY] == replace(METRICS[GLUCOSE_CAPILLARY].limits, reject_above=None)
+    assert set(limits) == {GLUCOSE, GLUCOSE_CAPILLARY}
+
+
+def test_an_unknown_metric_is_named_with_those_it_could_have_been() -> None:
+    with pytest.raises(ConfigError, match=r"quality\.limits\.'spo': there is no such metric; there is spo2"):
+        limits_by_code({"spo": {"flag_below": 90.0}})
+
+
+@pytest.mark.parametrize("bounds", [{"flag_below": 401.0}, {"reject_below": 50.0}, {"reject_above": 10.0}])
+def test_bounds_that_exclude_each_other_are_refused(bounds: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="reject_below <= flag_below <= flag_above <= reject_above"):
+        limits_by_code({"glucose": bounds})

@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.health import cgm
 from gateway.health.metrics import GLUCOSE, GLUCOSE_CAPILLARY, METRICS, PULSE_RATE, SPO2, Limits
 from gateway.health.quality import Assessor, quality_of, urgent
-from gateway.model import Extra, Quality, Reading, Reason, Record
+from gateway.health.reading import in_order
+from gateway.health.sfloat import Number
+from gateway.model import Extra, ExtraValue, Quality, Reading, Reason, Record
 
 DEVICE = "F0:00:00:00:01:01"
 MINUTE_MS = 60_000
@@ -142,39 +145,55 @@ def test_no_judgement_changes_a_value(metric: int, mantissa: int | None, exponen
 
 
 class TestUrgent:
-    ALARM = ((int(Extra.STATUS), 1 << 18),)
+    """Bits of the status: 16 below the patient's low level, 17 above the high one, 18 hypo, 19 hyper, 20 falling,
+    21 rising, 22 below the device's range, 23 above it."""
 
-    def test_a_monitors_alarm_is(self) -> None:
-        assert urgent(Record(DEVICE, GLUCOSE, 52, 0, 0, Quality.GOOD, self.ALARM))
+    @staticmethod
+    def record(value: int | None, bit: int, *, quality: Quality = Quality.GOOD, **more: ExtraValue) -> Record:
+        extras = {Extra.STATUS: 1 << bit} | {Extra[name]: extra for name, extra in more.items()}
+        return Record(DEVICE, GLUCOSE, value, 0, 0, quality, in_order(extras))
 
     @pytest.mark.parametrize(
-        "record",
-        [
-            Record(DEVICE, GLUCOSE, 52, 0, 0),
-            Record(DEVICE, GLUCOSE, 52, 0, 0, Quality.GOOD, ((int(Extra.STATUS), 1 << 1),)),
-            Record(DEVICE, GLUCOSE, 52, 0, 0, Quality.VOID, ALARM),
-            Record(DEVICE, SPO2, 85, 0, 0, Quality.GOOD, ALARM),
-            Record(DEVICE, GLUCOSE, 52, 0, 0, Quality.GOOD, ((int(Extra.BACKFILLED), 1), *ALARM)),
-            Record(
-                DEVICE,
-                GLUCOSE,
-                250,
-                0,
-                0,
-                Quality.DOUBTFUL,
-                ((int(Extra.REASONS), int(Reason.CONTRADICTION)), *ALARM),
-            ),
-        ],
-        ids=["no status", "no alarm bit", "void", "no monitor", "backfilled", "contradicted by the value"],
+        ("value", "bit"),
+        [(100, 16), (52, 18), (39, 22), (120, 17), (300, 19), (401, 23), (130, 20), (130, 21)],
     )
-    def test_nothing_else_is(self, record: Record) -> None:
-        assert not urgent(record)
+    def test_a_monitors_alarm_is_if_the_value_agrees(self, value: int, bit: int) -> None:
+        assert urgent(self.record(value, bit))
+        assert urgent(self.record(value, bit, quality=Quality.DOUBTFUL))
+
+    @pytest.mark.parametrize(("value", "bit"), [(101, 16), (101, 18), (101, 22), (119, 17), (119, 19), (119, 23)])
+    def test_an_alarm_is_not_where_the_value_does_not_agree(self, value: int, bit: int) -> None:
+        assert not urgent(self.record(value, bit))
+
+    @pytest.mark.parametrize("bit", [0, 1, 5, 8, 11, 15])
+    def test_a_value_is_not_without_an_alarm(self, bit: int) -> None:
+        assert not urgent(self.record(30, bit))
+        assert not urgent(Record(DEVICE, GLUCOSE, 30, 0, 0))
+
+    def test_what_is_void_no_patients_contradicted_or_from_a_store_is_not(self) -> None:
+        for quality in (Quality.VOID, Quality.NOT_PATIENT):
+            assert not urgent(self.record(52, 18, quality=quality))
+        assert not urgent(self.record(52, 18, BACKFILLED=1))
+        for reason in (Reason.STORED, Reason.CONTRADICTION):
+            assert not urgent(self.record(52, 18, REASONS=int(reason)))
+
+    def test_another_metric_is_not(self) -> None:
+        assert not urgent(Record(DEVICE, SPO2, 85, 0, 0, Quality.GOOD, ((int(Extra.STATUS), 1 << 18),)))
 
     @pytest.mark.parametrize(
-        ("special", "bit", "expected"), [("-INF", 22, True), ("+INF", 23, True), ("-INF", 17, False)]
+        ("special", "bit", "expected"),
+        [("-INF", 22, True), ("-INF", 18, True), ("+INF", 23, True), ("-INF", 17, False), ("NaN", 22, False)],
     )
     def test_a_value_beyond_the_devices_range_is_if_the_alarm_is_for_that_side(
         self, special: str, bit: int, *, expected: bool
     ) -> None:
-        extras = ((int(Extra.SPECIAL), special), (int(Extra.STATUS), 1 << bit))
-        assert urgent(Record(DEVICE, GLUCOSE, None, 0, 0, Quality.VOID, extras)) is expected
+        beyond = self.record(None, bit, quality=Quality.VOID, SPECIAL=special, REASONS=int(Reason.NO_VALUE))
+        assert urgent(beyond) is expected
+        faulty = self.record(None, bit, quality=Quality.VOID, SPECIAL=special, REASONS=int(Reason.SENSOR_FAULT))
+        assert not urgent(faulty)
+
+    def test_what_a_monitor_sends_is_judged_so(self) -> None:
+        falling = cgm.Record(glucose=Number(65), offset_min=1, warning=1 << 2, trend=Number(-2))
+        [glucose, trend] = map(Assessor().assess, falling.readings(device=DEVICE, time_ms=0))
+        assert urgent(glucose)
+        assert not urgent(trend)

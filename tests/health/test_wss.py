@@ -79,3 +79,8 @@ def test_a_weight_between_two_steps_cannot_be_sent() -> None:
 
 def test_features() -> None:
     assert health.decode(0x2A9E, b"\x07\x00\x00\x00").fields() == {"features": 7}
+
+
+@pytest.mark.parametrize(("user", "told"), [("02", 2), ("ff", None)])
+def test_every_reading_tells_whose_it_is_unless_that_is_unknown(user: str, told: int | None) -> None:
+    assert {dict(each.extras).get(Extra.USER) for each in read("0c 58 39" + user + "d4 00 a4 06")} == {told}
