@@ -196,6 +196,7 @@ class IngestSection(_Section):
 
     receive_maximum: int = Field(default=256, ge=1, le=65_535)
     parked_bundles: int = Field(default=4096, ge=1, le=1 << 20)
+    parked_per_gateway: int = Field(default=512, ge=1, le=1 << 20)
     heartbeat_s: int = Field(default=60, ge=1, le=3600)
 
 

@@ -173,3 +173,9 @@ class StoreError(GatewayError):
     """The receiver's database failed or holds something unexpected."""
 
     cause = "store"
+
+
+class StoreChangedError(StoreError):
+    """Another receiver wrote to the store between load and commit: load and decide again."""
+
+    cause = "store-changed"

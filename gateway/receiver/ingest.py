@@ -75,13 +75,19 @@ def _quarantined(message: Message, cause: str) -> Quarantined:
 
 
 def decide(
-    arrivals: Sequence[Arrival], state: State, *, recipient_keys: Mapping[bytes, RecipientKey], parked_limit: int
+    arrivals: Sequence[Arrival],
+    state: State,
+    *,
+    recipient_keys: Mapping[bytes, RecipientKey],
+    parked_limit: int,
+    parked_per_gateway: int,
 ) -> Plan:
     """Decide about verified bundles, in any order and with repetitions; `state` is used up.
 
-    Never raises for what a gateway sent: that is parked, or refused and quarantined with its cause.
+    At most `parked_limit` bundles are parked in all, and `parked_per_gateway` of each gateway. Never raises for what a
+    gateway sent: that is parked, or refused and quarantined with its cause.
     """
-    decision = _Decision(state, recipient_keys, parked_limit)
+    decision = _Decision(state, recipient_keys, parked_limit, parked_per_gateway)
     for arrival in sorted(arrivals, key=lambda each: (each.bundle.gateway, each.bundle.chain, each.bundle.no)):
         decision.take(arrival)
     return decision.plan(arrivals)
@@ -102,6 +108,7 @@ class _Decision:
     state: State
     keys: Mapping[bytes, RecipientKey]
     parked_limit: int
+    parked_per_gateway: int
     bundles: list[SignedBundle] = field(default_factory=list)
     epochs: list[NewEpoch] = field(default_factory=list)
     parts: list[NewPart] = field(default_factory=list)
@@ -193,16 +200,19 @@ class _Decision:
         if key in self.state.parked:
             self.state.parked.remove(key)
             self.state.parked_count -= 1
+            self.state.parked_of[key.gateway] -= 1
             self.unparked.append(key)
 
     def _park(self, arrival: Arrival, key: BundleKey) -> None:
         if key in self.state.parked:
             return
-        if self.state.parked_count >= self.parked_limit:
+        own = self.state.parked_of.get(key.gateway, 0)
+        if self.state.parked_count >= self.parked_limit or own >= self.parked_per_gateway:
             self.overflowed += 1
             return
         self.state.parked.add(key)
         self.state.parked_count += 1
+        self.state.parked_of[key.gateway] = own + 1
         self.parked.append(arrival)
 
     def _open(self, bundle: SignedBundle, chain: ChainKey) -> _Opened:

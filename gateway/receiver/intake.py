@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from gateway.envelope.keys import RecipientKey, Signer, VerifyKey
 from gateway.envelope.receipt import encode_receipt
+from gateway.errors import StoreChangedError
 from gateway.model import Receipt
 from gateway.receiver.ingest import decide, verify
-from gateway.receiver.plan import Message, Plan
+from gateway.receiver.plan import Arrival, Message, Plan
 from gateway.receiver.store import Committed, Store
 
 
@@ -36,17 +37,31 @@ class Intake:
     signer: Signer
     """Signs receipts."""
     parked_limit: int
+    parked_per_gateway: int
 
     def take(self, messages: Sequence[Message], *, now_ms: int) -> Taken:
         """Verify, decide and commit in one transaction. Raises `StoreError`; then nothing has happened."""
         arrivals, unverified = verify(messages, self.registry)
-        state = self.store.load([arrival.bundle for arrival in arrivals])
-        plan = decide(arrivals, state, recipient_keys=self.recipient_keys, parked_limit=self.parked_limit)
-        plan = replace(plan, quarantined=(*unverified, *plan.quarantined))
-        started = time.perf_counter()
-        committed = self.store.commit(plan, now_ms=now_ms)
-        commit_s = time.perf_counter() - started
+        while True:
+            plan = self._decide(arrivals)
+            plan = replace(plan, quarantined=(*unverified, *plan.quarantined))
+            started = time.perf_counter()
+            try:
+                committed = self.store.commit(plan, now_ms=now_ms)
+            except StoreChangedError:
+                continue  # another receiver got ahead, so that there is progress
+            commit_s = time.perf_counter() - started
+            break
         return Taken(plan, committed, self._receipts(plan, committed.counter, now_ms), len(unverified), commit_s)
+
+    def _decide(self, arrivals: Sequence[Arrival]) -> Plan:
+        return decide(
+            arrivals,
+            self.store.load([arrival.bundle for arrival in arrivals]),
+            recipient_keys=self.recipient_keys,
+            parked_limit=self.parked_limit,
+            parked_per_gateway=self.parked_per_gateway,
+        )
 
     def _receipts(self, plan: Plan, counter: int, now_ms: int) -> tuple[tuple[str, bytes], ...]:
         receipts = []

@@ -19,6 +19,9 @@ def load(database: sqlite3.Connection, bundles: Sequence[SignedBundle]) -> State
         loader.chain(chain, members)
     [(state.parked_count,)] = database.execute("SELECT count(*) FROM parked")
     if state.parked_count:
+        select = "SELECT count(*) FROM parked WHERE gateway = ?"
+        for gateway in {bundle.gateway for bundle in bundles}:
+            [(state.parked_of[gateway],)] = database.execute(select, (gateway,))
         loader.parked(bundles)
     return state
 

@@ -109,6 +109,8 @@ class State:
     """Those of the arrivals that are parked."""
     parked_count: int = 0
     """Of all that are parked."""
+    parked_of: dict[str, int] = field(default_factory=dict)
+    """Of all that are parked, by those of the gateways that the arrivals are from."""
 
 
 @dataclass(frozen=True, slots=True)

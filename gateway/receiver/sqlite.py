@@ -1,6 +1,7 @@
 """The store in one SQLite file: write-ahead log, every commit synced, bulk inserts from columns.
 
-One writer. Its methods block; the worker calls them in a thread, one at a time.
+Its methods block; the worker calls them in a thread, one at a time. Several receivers may share one file: a commit that
+rests on what another one has changed meanwhile is refused.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gateway.envelope.open import SignedBundle
-from gateway.errors import StoreError
+from gateway.errors import StoreChangedError, StoreError
 from gateway.model import StoreId
 from gateway.receiver import schema
 from gateway.receiver.loading import load
@@ -48,6 +49,7 @@ class SqliteStore:
     def __init__(self, database: sqlite3.Connection, store: StoreId) -> None:
         self._database = database
         self._id = store
+        self._loaded_version = self._version()
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -81,11 +83,14 @@ class SqliteStore:
     def load(self, bundles: Sequence[SignedBundle]) -> State:
         """What is known of all that these bundles touch."""
         with _declared("cannot load"):
+            self._loaded_version = self._version()
             return load(self._database, bundles)
 
     def commit(self, plan: Plan, *, now_ms: int) -> Committed:
-        """Write all of `plan` durably, or nothing."""
+        """Write all of `plan` durably, or nothing; `StoreChangedError` if another receiver wrote since `load`."""
         with self._transaction() as database:
+            if self._version() != self._loaded_version:
+                raise StoreChangedError("another receiver wrote to this store meanwhile")
             return Writer(database, now_ms).write(plan)
 
     def ready(self, *, after: int, limit: int) -> list[tuple[int, Message]]:
@@ -103,6 +108,11 @@ class SqliteStore:
         """For people: per gateway and stream what is here and what is missing."""
         with _declared("cannot load"):
             return summary(self._database)
+
+    def _version(self) -> int:
+        """Changes when another connection has committed (https://sqlite.org/pragma.html#pragma_data_version)."""
+        [(version,)] = self._database.execute("PRAGMA data_version").fetchall()
+        return int(version)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -29,7 +29,7 @@ class Committed:
 
 
 class Store(Protocol):
-    """Everything durable of a receiver. One writer; every method raises `StoreError` and then has changed nothing."""
+    """Everything durable of a receiver; every method raises `StoreError` and then has changed nothing."""
 
     @property
     def id(self) -> StoreId:
@@ -39,7 +39,10 @@ class Store(Protocol):
         """What is known of all that these bundles touch."""
 
     def commit(self, plan: Plan, *, now_ms: int) -> Committed:
-        """Write all of `plan` durably, or nothing."""
+        """Write all of `plan` durably, or nothing.
+
+        Raises `StoreChangedError` if another receiver changed what the last `load` told.
+        """
 
     def ready(self, *, after: int, limit: int) -> list[tuple[int, Message]]:
         """Parked bundles, numbered beyond `after`, whose epochs have all arrived; ascending."""

@@ -148,7 +148,7 @@ def _judged(before: Sequence[bytes], bundle: bytes, topic: str) -> str | None:
 
 def _cause(message: Message, state: State) -> str | None:
     arrivals, refused = verify([message], {_SIGNER.kid: (GATEWAY, _verify_key(_SIGNER))})
-    plan = decide(arrivals, state, recipient_keys={_RECIPIENT.kid: _RECIPIENT}, parked_limit=1)
+    plan = decide(arrivals, state, recipient_keys={_RECIPIENT.kid: _RECIPIENT}, parked_limit=1, parked_per_gateway=1)
     causes = [each.cause for each in (*refused, *plan.quarantined)] + [UnknownEpochError.cause for _ in plan.parked]
     return causes[0] if causes else None
 

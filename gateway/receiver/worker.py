@@ -14,13 +14,15 @@ from typing import TypeVar
 
 from gateway.config import BrokerSection, IngestSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
-from gateway.errors import ConnectionLostError, IdentityError, StoreError, UplinkError
+from gateway.errors import ConnectionLostError, IdentityError, SignatureError, SignerError, StoreError, UplinkError
 from gateway.identity.files import load_private_key, load_recipient_key, load_registry
 from gateway.identity.tls import client_context
 from gateway.observe import http, systemd
 from gateway.observe.metrics import ReceiverMetrics
+from gateway.observe.throttle import Throttle
 from gateway.receiver.intake import Intake, Taken
 from gateway.receiver.plan import Message
+from gateway.receiver.silence import Silence
 from gateway.receiver.sqlite import SqliteStore
 from gateway.uplink import mqtt
 
@@ -30,6 +32,8 @@ _TOPICS = ("v1/gw/+/up/data", "v1/gw/+/up/urgent")
 _CLIENT_ID = "receiver"
 _SESSION_EXPIRY_S = 7 * 86_400
 _BACKOFF_S = 0.2
+_SILENCE_CHECK_S = 5.0
+_SAY_AGAIN_S = 60.0
 
 T = TypeVar("T")
 
@@ -52,21 +56,39 @@ class Receiver:
     ) -> None:
         self._broker = broker
         self._receive_maximum = ingest.receive_maximum
-        self._silent_ms = (2 * ingest.heartbeat_s + 10) * 1000
         self._tls = tls
         self._intake = intake
         self._key_list = key_list
         self._metrics = metrics
-        self._heard_ms = intake.store.last_received_ms()
+        self._silence = Silence(intake.store.last_received_ms(), (2 * ingest.heartbeat_s + 10) * 1000)
+        self._throttle = Throttle(_SAY_AGAIN_S)
         self._pubacks: list[tuple[str, asyncio.Future[int]]] = []
         self._delay_s = _BACKOFF_S
         self._thread = ThreadPoolExecutor(1, "store")
-        metrics.silent_chains.set_function(self._silent)
+        metrics.silent_chains.set_function(lambda: len(self._silence.silent(_now_ms())))
 
     async def run(self) -> None:
         """Serve for ever, one connection after the other; only cancellation ends it, and not within a commit."""
         with self._thread:
-            await self._connect_and_serve()
+            watching = asyncio.create_task(self._watch_silence())
+            try:
+                await self._connect_and_serve()
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch_silence(self) -> None:
+        """Tell which gateways fall silent; those that another receiver of this store hears are not."""
+        while True:
+            silent = self._silence.silent(_now_ms())
+            heard_ms = await self._durably(self._intake.store.last_received_ms) if silent else {}
+            fallen, back = self._silence.changes(heard_ms, _now_ms())
+            for gateway, last_ms in fallen.items():
+                extra = {"gateway": gateway, "silent_s": (_now_ms() - last_ms) // 1000}
+                _log.error("a gateway has fallen silent: nothing arrives, not even its heartbeat", extra=extra)
+            for gateway in back:
+                _log.warning("a gateway that was silent is heard again", extra={"gateway": gateway})
+            await asyncio.sleep(_SILENCE_CHECK_S)
 
     async def _connect_and_serve(self) -> None:
         for endpoint in itertools.cycle(self._broker.endpoints):
@@ -132,7 +154,7 @@ class Receiver:
             after = ready[-1][0]
 
     async def _take(self, connection: mqtt.Connection, messages: Sequence[Message]) -> Taken:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = _now_ms()
         taken = await self._durably(partial(self._intake.take, messages, now_ms=now_ms))
         try:
             await self._publish(connection, taken.receipts)
@@ -181,20 +203,27 @@ class Receiver:
             metrics.quarantined.labels(cause=each.cause).inc()
             if place < taken.unverified:
                 metrics.verify_failures.labels(cause=each.cause).inc()
-            extra = {"gateway": each.message.gateway, "cause": each.cause, "hash": each.hash[:8].hex()}
-            _log.warning("quarantined", extra=extra)
+            foreign = each.cause in {SignerError.cause, SignatureError.cause}
+            level = logging.ERROR if foreign else logging.WARNING
+            self._warn(level, "quarantined", each.message.gateway, each.cause, each.hash)
         if plan.overflowed:
             metrics.verify_failures.labels(cause="parked-full").inc(plan.overflowed)
-            _log.warning("no room to park bundles whose epoch is missing", extra={"bundles": plan.overflowed})
+            if times := self._throttle.admit(("parked-full",), time.monotonic()):
+                _log.warning("no room to park bundles whose epoch is missing", extra={"times": times})
         for fork in plan.forks:
-            extra = {"gateway": fork.bundle.gateway, "cause": fork.cause, "hash": fork.bundle.hash[:8].hex()}
-            _log.error("a gateway's history contradicts itself", extra=extra)
-        for bundle in plan.bundles:
-            self._heard_ms[bundle.gateway] = now_ms
+            text = "a gateway's history contradicts itself"
+            self._warn(logging.ERROR, text, fork.bundle.gateway, fork.cause, fork.bundle.hash)
+        self._silence.heard((bundle.gateway for bundle in plan.bundles), now_ms)
 
-    def _silent(self) -> float:
-        now_ms = time.time_ns() // 1_000_000
-        return sum(now_ms - heard_ms > self._silent_ms for heard_ms in self._heard_ms.values())
+    def _warn(self, level: int, text: str, gateway: str, cause: str, digest: bytes) -> None:
+        """Tell what is wrong with what a gateway sent, once a minute for each cause."""
+        if times := self._throttle.admit((text, gateway, cause), time.monotonic()):
+            extra = {"gateway": gateway, "cause": cause, "hash": digest[:8].hex(), "times": times}
+            _log.log(level, text, extra=extra)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _gateway(topic: str) -> str:
@@ -219,6 +248,7 @@ async def run(config: ReceiverConfig) -> None:
             recipient_keys={key.kid: key for key in keys},
             signer=signer_for(load_private_key(config.receiver.receipt_key)),
             parked_limit=config.ingest.parked_bundles,
+            parked_per_gateway=config.ingest.parked_per_gateway,
         )
         if config.metrics.listen != "off":
             pages = {"/metrics": http.Page(metrics.render)}

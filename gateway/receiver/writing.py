@@ -12,6 +12,7 @@ from gateway.receiver.plan import ChainKey, NewPart, Plan, Quarantined, ReadingC
 from gateway.receiver.store import Committed
 
 QUARANTINE_BUNDLES = 1024
+QUARANTINE_BUNDLES_PER_GATEWAY = 256
 QUARANTINE_BYTES = 16 << 20
 _QUARANTINED_PAYLOAD_BYTES = 65_536
 
@@ -28,9 +29,10 @@ ON CONFLICT (hash) DO UPDATE SET times = times + 1, last_ms = excluded.last_ms
 _FORGET_OLDEST = """
 DELETE FROM quarantine WHERE id IN (
     SELECT id FROM (
-        SELECT id, row_number() OVER newest AS place, sum(size_bytes) OVER newest AS total
+        SELECT id, row_number() OVER newest AS place, sum(size_bytes) OVER newest AS total,
+            row_number() OVER (PARTITION BY gateway ORDER BY id DESC) AS own
         FROM quarantine WINDOW newest AS (ORDER BY id DESC))
-    WHERE place > ? OR total > ?)
+    WHERE place > ? OR total > ? OR own > ?)
 """
 
 
@@ -229,7 +231,7 @@ class Writer:
                 (each.hash, each.message.gateway, each.cause, self._now_ms, self._now_ms, len(payload), payload)
             )
         self._many(_QUARANTINE, rows)
-        self._many(_FORGET_OLDEST, [(QUARANTINE_BUNDLES, QUARANTINE_BYTES)])
+        self._many(_FORGET_OLDEST, [(QUARANTINE_BUNDLES, QUARANTINE_BYTES, QUARANTINE_BUNDLES_PER_GATEWAY)])
 
 
 def _details(event: Event) -> str:

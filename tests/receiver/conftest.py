@@ -103,6 +103,7 @@ class Cloud:
     directory: Path
     boxes: dict[str, Box]
     parked_limit: int = 100
+    parked_per_gateway: int = 100
     receipt_signer: Signer = field(default_factory=lambda: signer("receiver"))
 
     def __post_init__(self) -> None:
@@ -119,6 +120,7 @@ class Cloud:
             recipient_keys={RECIPIENT.kid: RECIPIENT},
             signer=self.receipt_signer,
             parked_limit=self.parked_limit,
+            parked_per_gateway=self.parked_per_gateway,
         )
 
     def take(self, *messages: Message) -> Taken:

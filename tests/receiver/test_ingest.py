@@ -205,6 +205,16 @@ def test_parked_bundles_are_bounded_and_what_finds_no_room_is_taken_when_sent_ag
     assert cloud.receipts(cloud.take(*rest))["gw-1"].ranges == (covers(opener, *rest),)
 
 
+def test_one_gateway_cannot_take_the_others_room_to_park(gw: Box, other: Box, cloud: Cloud) -> None:
+    mine, theirs = [[box.tick() for _ in range(4)] for box in (gw, other)]
+    cloud.parked_limit, cloud.parked_per_gateway = 3, 2
+    cloud.open()
+    assert cloud.take(*mine[1:]).plan.overflowed == 1
+    assert (cloud.take(mine[3]).plan.overflowed, cloud.take(theirs[1]).plan.overflowed) == (1, 0)
+    cloud.settle(mine[0])
+    assert cloud.take(*theirs[2:]).plan.overflowed == 1
+
+
 @pytest.mark.parametrize("explained_first", [False, True])
 def test_bundles_that_a_gateway_had_to_forget_count_as_covered(gw: Box, cloud: Cloud, explained_first: bool) -> None:  # noqa: FBT001 - a parameter of the test
     ticks = [gw.tick() for _ in range(5)]
@@ -476,3 +486,11 @@ def test_the_quarantine_keeps_each_payload_once_and_the_newest_of_all(
     ]
     cloud.take(Message("gw-1", b"\x00" * 9))
     assert cloud.rows("SELECT length(payload) FROM quarantine") == [(9,)]
+
+
+def test_one_gateway_cannot_push_the_others_out_of_the_quarantine(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.receiver.writing.QUARANTINE_BUNDLES_PER_GATEWAY", 2)
+    cloud.take(Message("gw-2", b"evidence"), *(Message("gw-1", bytes([number])) for number in range(5)))
+    assert cloud.rows("SELECT payload FROM quarantine ORDER BY id") == [(b"evidence",), (b"\x03",), (b"\x04",)]

@@ -70,6 +70,7 @@ async def receiver(pki: Path, directory: Path, port: int) -> AsyncIterator[tuple
             recipient_keys={recipient.kid: recipient},
             signer=signer_for(load_private_key(pki / "receipt.key")),
             parked_limit=10,
+            parked_per_gateway=10,
         ),
         key_list=(pki / "keys.cbor").read_bytes(),
         metrics=metrics,
@@ -236,17 +237,24 @@ async def test_a_lost_connection_is_made_again(pki: Path, tmp_path: Path) -> Non
 
 
 async def test_a_gateway_that_has_been_quiet_for_twice_its_heartbeat_is_counted(
-    pki: Path, broker: DemoBroker, tmp_path: Path
+    pki: Path, broker: DemoBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    first, second = bundles(pki, 2)
     async with receiver(pki, tmp_path, broker.port) as (store, metrics), gateway(pki, broker.port) as connection:
         await connected(metrics)
-        connection.publish(f"v1/gw/{GATEWAY}/up/data", bundles(pki, 1)[0])
+        connection.publish(f"v1/gw/{GATEWAY}/up/data", first)
         await until(store.last_received_ms)
     with sqlite3.connect(tmp_path / DATABASE) as database:
         database.execute("UPDATE bundles SET received_ms = received_ms - 140000")
     database.close()
-    async with receiver(pki, tmp_path, broker.port) as (_, metrics):
+    monkeypatch.setattr("gateway.receiver.worker._SILENCE_CHECK_S", 0.05)
+    async with receiver(pki, tmp_path, broker.port) as (_, metrics), gateway(pki, broker.port) as connection:
         assert value(metrics, "silent_chains") == 1
+        await until(lambda: [each for each in caplog.messages if "has fallen silent" in each])
+        connection.publish(f"v1/gw/{GATEWAY}/up/data", second)
+        await until(lambda: [each for each in caplog.messages if "is heard again" in each])
+        assert value(metrics, "silent_chains") == 0
+    assert len([each for each in caplog.messages if "has fallen silent" in each]) == 1
 
 
 async def test_run_serves_what_its_configuration_names(pki: Path, broker: DemoBroker, tmp_path: Path) -> None:
