@@ -85,6 +85,7 @@ class UplinkSection(BrokerSection):
     window: int = Field(default=64, ge=1, le=1024)
     ack_timeout_s: float = Field(default=10.0, gt=0, le=600)
     receipt_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    required_stores: int = Field(default=1, ge=1, le=4)
 
 
 class OutboxSection(_Section):

@@ -169,6 +169,12 @@ class ReceiptError(GatewayError):
     cause = "receipt"
 
 
+class AnotherStoreError(ReceiptError):
+    """A receipt of a store beside those that count: a second receiver, or a database that was replaced."""
+
+    cause = "another-store"
+
+
 class StoreError(GatewayError):
     """The receiver's database failed or holds something unexpected."""
 

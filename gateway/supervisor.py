@@ -66,6 +66,7 @@ class Gateway:
             segment_bytes=config.outbox.segment_bytes,
             capacity_bytes=config.outbox.capacity_bytes,
         )
+        self.outbox.require(config.uplink.required_stores)
         self.outbox.on_fsync = self.metrics.fsync_seconds.observe
         self.writer = ChainWriter(
             gateway=config.gateway.id,

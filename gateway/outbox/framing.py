@@ -70,12 +70,20 @@ class Trailer:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreState:
-    """Whose receipts count: the store, its newest receipt, and the stores that it replaced."""
+class StoreNote:
+    """A store and its newest receipt."""
 
-    store: StoreId | None = None
-    counter: int = -1
-    retired: tuple[bytes, ...] = ()
+    store: StoreId
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """Whose receipts count, and whose no longer do; a state with more changes is the newer one."""
+
+    changes: int = 0
+    counting: tuple[StoreNote, ...] = ()
+    former: tuple[StoreNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +216,7 @@ def decode_items(data: bytes) -> Any:  # noqa: ANN401 - whatever CBOR can say; t
 
 def state_items(state: StoreState) -> list[object]:
     """Return `state` as CBOR items."""
-    store = None if state.store is None else [state.store.store, state.store.incarnation]
-    return [store, state.counter, list(state.retired)]
+    return [state.changes, _note_items(state.counting), _note_items(state.former)]
 
 
 def read_state(items: object) -> StoreState:
@@ -218,17 +225,20 @@ def read_state(items: object) -> StoreState:
     Raises `MalformedError`.
     """
     match items:
-        case [None, int(counter), [*retired], *_]:
-            return StoreState(None, counter, tuple(map(_bytes, retired)))
-        case [[bytes(store), int(incarnation)], int(counter), [*retired], *_]:
-            return StoreState(StoreId(store, incarnation), counter, tuple(map(_bytes, retired)))
+        case [int(changes), [*counting], [*former], *_]:
+            return StoreState(changes, tuple(map(_note, counting)), tuple(map(_note, former)))
+    raise MalformedError("the state of the stores has an unknown form")
+
+
+def _note_items(notes: tuple[StoreNote, ...]) -> list[object]:
+    return [[each.store.store, each.store.incarnation, each.counter] for each in notes]
+
+
+def _note(items: object) -> StoreNote:
+    match items:
+        case [bytes(store), int(incarnation), int(counter), *_]:
+            return StoreNote(StoreId(store, incarnation), counter)
     raise MalformedError("a store's state has an unknown form")
-
-
-def _bytes(item: object) -> bytes:
-    if isinstance(item, bytes):
-        return item
-    raise MalformedError("a store's id is not bytes")
 
 
 def _link_items(link: Link) -> list[object]:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError, OutboxLockedError
-from gateway.model import Cursor, Link, Receipt, SealedBundle, StoreId, StreamSpan
+from gateway.model import Cursor, Link, Receipt, ReceiptRange, SealedBundle, StoreId, StreamSpan
 from gateway.outbox.disk import Disk, delete_file, read_bytes, replace_file, settle
 from gateway.outbox.framing import Frame, decode_trailer
 from gateway.outbox.receipted import Receipted
@@ -50,7 +50,9 @@ class Applied:
     mismatched: int
     """Ranges that were ignored because their hash is not that of the bundle here: alarm."""
     resend: bool
-    """The store was restored or replaced: what its receipts do not cover is unreceipted again, from the first on."""
+    """A store was restored, replaced or added: what it lacks is unreceipted again, from the first on."""
+    covered: tuple[ReceiptRange, ...]
+    """Of the ranges named, what all required stores have now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,17 @@ class Outbox:
 
     @property
     def store(self) -> StoreId | None:
-        """The store whose receipts count; None before the first."""
-        return self._book.state.store
+        """The store whose receipts count, the first of several; None before the first receipt."""
+        return next((note.store for note in self._book.state.counting), None)
 
     @property
     def receipt_counter(self) -> int:
-        """The newest receipt's counter; -1 before the first."""
-        return self._book.state.counter
+        """That store's newest receipt's counter; -1 before the first."""
+        return next((note.counter for note in self._book.state.counting), -1)
+
+    def require(self, stores: int) -> None:
+        """Forget only what so many stores have; one is enough without this."""
+        self._book.require(stores)
 
     def fits(self) -> bool:
         """Whether the largest bundle, written twice, still fits in this segment; if not, roll."""
@@ -225,26 +231,30 @@ class Outbox:
 
         Segments that are receipted whole go once they take more than half the capacity, the oldest first; never the
         newest, and none with something unreadable in it. A range whose last bundle is not held any more is passed over.
-        Raises `ReceiptError` for a store that speaks of the past, and `OutboxWriteError` once a write has failed.
+        Raises `ReceiptError` for a store that speaks of the past or does not count, and `OutboxWriteError` once a write
+        has failed.
         """
         self._disk.check()
-        store = self.store
-        resend = self._book.admit(receipt.store, receipt.counter)
+        changes = self._book.changes
+        resend = self._book.admit(receipt.store, receipt.counter, time.monotonic())
         bundles = mismatched = 0
-        for covered in receipt.ranges:
-            digest = self._hash_of(covered.chain, covered.last)
-            if digest not in {None, covered.hash} or not 0 <= covered.first <= covered.last:
+        covered: list[ReceiptRange] = []
+        for named in receipt.ranges:
+            digest = self._hash_of(named.chain, named.last)
+            if digest not in {None, named.hash} or not 0 <= named.first <= named.last:
                 mismatched += 1
             elif digest is not None:
-                bundles += self._shelf.count_uncovered(covered)
-                self._book.cover(covered)
+                waited = self._shelf.count_uncovered(named)
+                self._book.cover(receipt.store, named)
+                bundles += waited - self._shelf.count_uncovered(named)
+                covered += self._book.covered(named)
         if bundles:
             self._trim()
-        if store != receipt.store:
+        if changes != self._book.changes:
             self._save_book(durable=True)
         elif time.monotonic() - self._book_saved_s >= _BOOK_INTERVAL_S:
             self._save_book(durable=False)
-        return Applied(bundles, mismatched, resend)
+        return Applied(bundles, mismatched, resend, tuple(covered))
 
     def stats(self) -> OutboxStats:
         """Return the outbox at a glance."""

@@ -170,7 +170,7 @@ class Uplink:
             self._metrics.receipt_errors.labels("mismatch").inc(applied.mismatched)
             self._tell("down", f"receipt {receipt.counter} names bundles that this gateway never wrote")
         else:
-            for seconds in session.receipted(receipt.ranges, now_s):
+            for seconds in session.receipted(applied.covered, now_s):
                 self._metrics.receipt_seconds.observe(seconds)
         session.refused(receipt.refused)
         if applied.resend:

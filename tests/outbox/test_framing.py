@@ -14,6 +14,7 @@ from gateway.outbox.framing import (
     Frame,
     FrameKind,
     Snapshot,
+    StoreNote,
     StoreState,
     Trailer,
     decode_snapshot,
@@ -31,9 +32,8 @@ cursors = st.lists(st.builds(Cursor, st.text(), st.text(), numbers), max_size=3)
 spans = st.lists(
     st.builds(StreamSpan, st.binary(min_size=16, max_size=16), numbers, numbers, numbers, numbers), max_size=3
 ).map(tuple)
-states = st.builds(
-    StoreState, st.none() | st.builds(StoreId, st.binary(), numbers), numbers, st.lists(st.binary()).map(tuple)
-)
+notes = st.lists(st.builds(StoreNote, st.builds(StoreId, st.binary(), numbers), numbers), max_size=3).map(tuple)
+states = st.builds(StoreState, numbers, notes, notes)
 contents = st.lists(st.tuples(st.binary(max_size=60), st.binary(max_size=30)), min_size=1, max_size=6)
 
 

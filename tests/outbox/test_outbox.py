@@ -264,18 +264,30 @@ async def test_receipts_survive_a_restart(
     assert numbers(outbox) == [6, 7]
     assert (outbox.store, outbox.receipt_counter) == (StoreId(b"store-a", 1), 9)
     with pytest.raises(ReceiptError):
-        outbox.apply(receipt(links[7], counter=8))
+        outbox.apply(receipt(links[7], store=StoreId(b"store-a", 0), counter=10))
 
 
 async def test_which_store_speaks_is_on_the_disk_at_once(
     outbox: Outbox, seal: Seal, receipt: Callable[..., Receipt], tmp_path: Path
 ) -> None:
     (link,) = await fill(outbox, seal, 1, bundles=1)
-    for store in (StoreId(b"store-a", 1), StoreId(b"store-a", 2), StoreId(b"store-b", 1)):
+    for store in (StoreId(b"store-a", 1), StoreId(b"store-a", 2)):
         outbox.apply(receipt(link, store=store))
         await outbox.sync()
         book = Receipted.decode((tmp_path / "receipted").read_bytes())
-        assert (book.state.store, list(book.holes(link.chain, 0, 0))) == (store, [])
+        assert ([each.store for each in book.state.counting], list(book.holes(link.chain, 0, 0))) == ([store], [])
+
+
+async def test_what_two_required_stores_do_not_both_have_stays(
+    outbox: Outbox, seal: Seal, receipt: Callable[..., Receipt]
+) -> None:
+    outbox.require(2)
+    links = await fill(outbox, seal, 1)
+    applied = outbox.apply(receipt(links[3], store=StoreId(b"store-a", 1)))
+    assert (applied.bundles, applied.covered, numbers(outbox)) == (0, (), [0, 1, 2, 3])
+    applied = outbox.apply(receipt(links[1], store=StoreId(b"store-b", 1)))
+    assert [(each.first, each.last) for each in applied.covered] == [(0, 1)]
+    assert (applied.bundles, numbers(outbox)) == (2, [2, 3])
 
 
 async def test_a_lost_book_of_receipts_costs_redeliveries_and_the_store_is_still_known(
