@@ -47,6 +47,12 @@ class Extra(IntEnum):
     """Type and location octet of a glucose sample as sent."""
     USER = 12
     """Which of its users a shared device means, as it counts them."""
+    CORRECTION_MS = 13
+    """What was added to the device's own time, taken as if it were UTC, to get the record's time."""
+    BOOT = 14
+    """With `TimeSource.BOOT`: from which boot of the gateway the time counts (16 bytes)."""
+    BOOT_MS = 15
+    """With `TimeSource.BOOT`: milliseconds since that boot; below 0, before it."""
 
 
 class TimeSource(IntEnum):
@@ -60,6 +66,10 @@ class TimeSource(IntEnum):
     """The device's clock plus the offset measured on this connection."""
     SESSION = 3
     """Session start plus offset."""
+    BOOT = 4
+    """The gateway's clock was not known: milliseconds since its boot, until an anchor of that boot arrives."""
+    ANCHORED = 5
+    """As `BOOT`, corrected by an anchor; only a receiver's store says so."""
 
 
 class Reason(IntFlag):
@@ -141,6 +151,8 @@ class Event:
     time_ms: int
     code: str
     details: tuple[int | str | bytes | None, ...] = ()
+    boot: bytes | None = None
+    """If not None, the gateway's clock was not known: `time_ms` counts from this boot."""
 
 
 SECURITY_EVENTS: Final = frozenset({"bond-lost", "security", "signer"})

@@ -12,6 +12,7 @@ from operator import sub
 from typing import Any
 
 from gateway.envelope import cbor
+from gateway.envelope.layout import ID_BYTES
 from gateway.errors import MalformedError
 from gateway.model import Event, ExtraValue, Gap, Quality, Record
 
@@ -108,8 +109,11 @@ def _column(values: list[Any]) -> Any:  # noqa: ANN401 - one item or a list of t
 
 def encode_events(events: Iterable[Event]) -> bytes:
     """Layout 1 of one or more events. Raises `MalformedError` for one that no reader would take."""
-    rows = [[event.time_ms, event.code, _plain(event.details)] for event in events]
-    _check([time_ms for time_ms, _, _ in rows], _INTEGER, 0, cbor.MAX_INT)
+    rows = [
+        [event.time_ms, event.code, _plain(event.details), *([] if event.boot is None else [event.boot])]
+        for event in events
+    ]
+    _check([row[0] for row in rows], _INTEGER, 0, cbor.MAX_INT)
     return cbor.encode([EVENTS, rows])
 
 
@@ -229,7 +233,8 @@ def _extras(extras: tuple[Any, ...], count: int) -> dict[int, list[ExtraValue]]:
 
 def _event(item: Any) -> Event:  # noqa: ANN401 - any CBOR value
     match item:
-        case [int(time_ms), str(code), tuple(details), *_] if cbor.is_uint(time_ms):
+        case [int(time_ms), str(code), tuple(details), *more] if cbor.is_uint(time_ms):
             _check(details, _EXTRA, -cbor.MAX_INT, cbor.MAX_INT)
-            return Event(time_ms, code, details)
+            boot = more[0] if more and isinstance(more[0], bytes) and len(more[0]) == ID_BYTES else None
+            return Event(time_ms, code, details, boot)
     raise MalformedError("an event is [time, code, details]")

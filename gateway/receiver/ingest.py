@@ -15,9 +15,10 @@ from gateway.envelope.layout import HASH_BYTES, ID_BYTES, self_stream
 from gateway.envelope.open import EpochPart, OpenEpoch, SignedBundle, parse
 from gateway.envelope.records import Columns
 from gateway.errors import DecryptError, MalformedError, SealError, SignerError, UnknownEpochError
-from gateway.model import Extra, ExtraValue, ReceiptRange, Refusal
+from gateway.model import Event, Extra, ExtraValue, ReceiptRange, Refusal
 from gateway.receiver.coverage import Coverage, Run
 from gateway.receiver.plan import (
+    Anchor,
     Answer,
     Arrival,
     BundleKey,
@@ -35,6 +36,7 @@ from gateway.receiver.plan import (
     Stored,
     Successor,
 )
+from gateway.receiver.times import anchors, boot_times
 
 MAX_RANGES = 256
 """Ranges, and refusals, of one receipt; what does not fit is answered when it is sent again."""
@@ -113,6 +115,7 @@ class _Decision:
     epochs: list[NewEpoch] = field(default_factory=list)
     parts: list[NewPart] = field(default_factory=list)
     explained: list[Explained] = field(default_factory=list)
+    anchors: list[Anchor] = field(default_factory=list)
     parked: list[Arrival] = field(default_factory=list)
     unparked: list[BundleKey] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -159,6 +162,7 @@ class _Decision:
             runs=self.state.runs,
             series=self.state.series,
             explained=tuple(self.explained),
+            anchors=tuple(self.anchors),
             parked=tuple(self.parked),
             unparked=tuple(self.unparked),
             quarantined=tuple(self.quarantined),
@@ -236,7 +240,8 @@ class _Decision:
                 raise MalformedError("records are numbered twice")
             inside.add(numbers)
             content = _reading_columns(part.content) if isinstance(part.content, Columns) else part.content
-            opened.parts.append(NewPart(key, part.first, part.count, content))
+            times = tuple(boot_times(part.first, part.content))
+            opened.parts.append(NewPart(key, part.first, part.count, content, times))
         return opened
 
     def _open_epoch(self, bundle: SignedBundle, part: EpochPart, epochs: dict[int, OpenEpoch]) -> None:
@@ -264,7 +269,9 @@ class _Decision:
                 self.state.series[key].add(run)
         self.bundles.append(bundle)
         self.parts += opened.parts
-        self.explained += _explained(bundle, opened.parts)
+        own = tuple(_own_events(bundle.gateway, opened.parts))
+        self.explained += _explained(bundle.gateway, own)
+        self.anchors += anchors(bundle.gateway, own)
 
 
 def _contradictions(bundle: SignedBundle, chain: ChainKey, state: State) -> set[str]:
@@ -295,20 +302,25 @@ def _contradictions(bundle: SignedBundle, chain: ChainKey, state: State) -> set[
     return found
 
 
-def _explained(bundle: SignedBundle, parts: Iterable[NewPart]) -> Iterator[Explained]:
-    """Holes that the gateway's own stream explains: event `eviction`, [chain, first, last, hash of the last, ...]."""
-    own = self_stream(bundle.gateway)
-    for part in parts:
-        if part.series.stream != own or not isinstance(part.content, tuple):
-            continue
-        for event in part.content:
-            match event.details:
-                case (bytes(chain), int(first), int(last), bytes(digest), *_) if (
-                    event.code == _EVICTION
-                    and (len(chain), len(digest)) == (ID_BYTES, HASH_BYTES)
-                    and 0 <= first <= last
-                ):
-                    yield Explained(ChainKey(bundle.gateway, chain), Run(first, last, digest))
+def _own_events(gateway: str, parts: Iterable[NewPart]) -> Iterator[Event]:
+    """What a gateway says in its own stream."""
+    own = self_stream(gateway)
+    return (
+        event
+        for part in parts
+        if part.series.stream == own and isinstance(part.content, tuple)
+        for event in part.content
+    )
+
+
+def _explained(gateway: str, events: Iterable[Event]) -> Iterator[Explained]:
+    """Holes that the gateway explains: event `eviction`, [chain, first, last, hash of the last, ...]."""
+    for event in events:
+        match event.details:
+            case (bytes(chain), int(first), int(last), bytes(digest), *_) if (
+                event.code == _EVICTION and (len(chain), len(digest)) == (ID_BYTES, HASH_BYTES) and 0 <= first <= last
+            ):
+                yield Explained(ChainKey(gateway, chain), Run(first, last, digest))
 
 
 def _reading_columns(columns: Columns) -> ReadingColumns:

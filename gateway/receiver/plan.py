@@ -140,6 +140,25 @@ class ReadingColumns:
     """The other extras as a JSON object, keys in decimal, byte strings in hex."""
 
 
+class BootTime(NamedTuple):
+    """A record whose time counts from a boot of its gateway, because its clock was not known."""
+
+    no: int
+    boot: bytes
+    boot_ms: int
+    uncertainty_ms: int
+
+
+class Anchor(NamedTuple):
+    """`boot_ms` after a boot of the gateway, UTC was `wall_ms`, give or take `error_ms`."""
+
+    gateway: str
+    boot: bytes
+    boot_ms: int
+    wall_ms: int
+    error_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class NewPart:
     """What one part adds to its series."""
@@ -148,6 +167,7 @@ class NewPart:
     first: int
     count: int
     content: ReadingColumns | tuple[Event, ...] | Gap
+    boot_times: tuple[BootTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +198,8 @@ class Plan:
     series: Mapping[SeriesKey, Coverage]
     explained: tuple[Explained, ...]
     """Covered from the next transaction on."""
+    anchors: tuple[Anchor, ...]
+    """The best of a boot, in this plan or before, corrects the times of all records of that boot."""
     parked: tuple[Arrival, ...]
     unparked: tuple[BundleKey, ...]
     quarantined: tuple[Quarantined, ...]

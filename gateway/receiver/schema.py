@@ -119,6 +119,27 @@ CREATE TABLE gap_rows (
     PRIMARY KEY (stream_id, chain_id, first)
 ) STRICT, WITHOUT ROWID;
 
+-- Records whose time counts from a boot of their gateway, as it sent them, and when those boots were.
+CREATE TABLE boot_times (
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    seq INTEGER NOT NULL,
+    gateway TEXT NOT NULL,
+    boot BLOB NOT NULL,
+    boot_ms INTEGER NOT NULL,
+    uncertainty_ms INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, chain_id, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX boot_times_by_boot ON boot_times (gateway, boot);
+CREATE TABLE clock_anchors (
+    gateway TEXT NOT NULL,
+    boot BLOB NOT NULL,
+    boot_ms INTEGER NOT NULL,
+    wall_ms INTEGER NOT NULL,
+    error_ms INTEGER NOT NULL,
+    PRIMARY KEY (gateway, boot, boot_ms)
+) STRICT, WITHOUT ROWID;
+
 CREATE VIEW readings AS
     SELECT streams.gateway, stream, chain, seq, device, metric, mantissa, exponent, time_ms, quality, sequence, session,
         backfilled, extras, received_ms

@@ -34,6 +34,27 @@ DELETE FROM quarantine WHERE id IN (
         FROM quarantine WINDOW newest AS (ORDER BY id DESC))
     WHERE place > ? OR total > ? OR own > ?)
 """
+_BEST_ANCHOR = """
+SELECT boot_ms, wall_ms, error_ms FROM clock_anchors WHERE gateway = ? AND boot = ?
+ORDER BY error_ms, boot_ms DESC LIMIT 1
+"""
+# 1 and 2 are the keys of time source and uncertainty, 5 is `anchored`; a clock drifts by up to 1 in 10,000.
+_CORRECT_READINGS = """
+UPDATE reading_rows SET
+    time_ms = max(0, :wall_ms + times.boot_ms - :boot_ms),
+    extras = json_set(extras, '$."1"', 5,
+        '$."2"', times.uncertainty_ms + :error_ms + abs(times.boot_ms - :boot_ms) / 10000)
+FROM boot_times AS times
+WHERE times.gateway = :gateway AND times.boot = :boot AND reading_rows.stream_id = times.stream_id
+    AND reading_rows.chain_id = times.chain_id AND reading_rows.seq = times.seq
+"""
+_CORRECT_EVENTS = """
+UPDATE event_rows SET time_ms = max(0, :wall_ms + times.boot_ms - :boot_ms)
+FROM boot_times AS times
+WHERE times.gateway = :gateway AND times.boot = :boot AND event_rows.stream_id = times.stream_id
+    AND event_rows.chain_id = times.chain_id AND event_rows.seq = times.seq
+"""
+_FRESH = "AND times.stream_id = :stream AND times.chain_id = :chain AND times.seq >= :first"
 
 
 class Writer:
@@ -53,6 +74,7 @@ class Writer:
         repeated = self._readings(plan.parts)
         self._events(plan.parts)
         self._gaps(plan.parts)
+        self._times(plan)
         self._parked(plan)
         self._quarantined(plan.quarantined)
         rows = [(*fork.bundle, fork.cause, self._now_ms) for fork in plan.forks]
@@ -198,6 +220,28 @@ class Writer:
                 for number, event in enumerate(part.content, part.first)
             ),
         )
+
+    def _times(self, plan: Plan) -> None:
+        """Correct the times of all records of each boot of which records or anchors are new."""
+        times = [
+            (*self._series_ids(part.series), time.no, part.series.gateway, time.boot, time.boot_ms, time.uncertainty_ms)
+            for part in plan.parts
+            for time in part.boot_times
+        ]
+        self._many("INSERT INTO boot_times VALUES (?, ?, ?, ?, ?, ?, ?)", times)
+        self._many("INSERT INTO clock_anchors VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", plan.anchors)
+        for gateway, boot in dict.fromkeys((anchor.gateway, anchor.boot) for anchor in plan.anchors):
+            self._correct(gateway, boot, "")
+        fresh = {(*time[:2], time[3], time[4]): time[2] for time in reversed(times)}
+        for (stream_id, chain_id, gateway, boot), seq in fresh.items():
+            self._correct(gateway, boot, _FRESH, stream=stream_id, chain=chain_id, first=seq)
+
+    def _correct(self, gateway: str, boot: bytes, which: str, **place: int) -> None:
+        anchor = self._database.execute(_BEST_ANCHOR, (gateway, boot)).fetchone()
+        if anchor is not None:
+            named = dict(zip(("boot_ms", "wall_ms", "error_ms"), anchor, strict=True)) | place
+            for statement in (_CORRECT_READINGS, _CORRECT_EVENTS):
+                self._database.execute(statement + which, named | {"gateway": gateway, "boot": boot})
 
     def _gaps(self, parts: Iterable[NewPart]) -> None:
         self._many(

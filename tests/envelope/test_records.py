@@ -34,7 +34,13 @@ RECORDS = st.builds(
     quality=st.sampled_from(Quality),
     extras=st.dictionaries(st.integers(0, 12) | TIMES, VALUES, max_size=4).map(lambda d: tuple(sorted(d.items()))),
 )
-EVENTS = st.builds(Event, time_ms=TIMES, code=TEXT, details=st.lists(st.none() | VALUES, max_size=4).map(tuple))
+EVENTS = st.builds(
+    Event,
+    time_ms=TIMES,
+    code=TEXT,
+    details=st.lists(st.none() | VALUES, max_size=4).map(tuple),
+    boot=st.none() | st.binary(min_size=16, max_size=16),
+)
 
 PLAIN = [0, 1000, ["dev"], [[0, 1, -1]], 0, [0, 5], [7, 8], 0, []]
 
@@ -108,7 +114,9 @@ def test_what_a_later_version_adds_at_the_end_is_ignored(content: list[Any]) -> 
 
 def test_unknown_extras_are_kept_and_more_items_of_an_event_ignored() -> None:
     assert decoded(changed(8, [[4711, b"x"]]))[0].extras == ((4711, b"x"),)
-    assert decode_content(cbor.encode([1, [[5, "code", [1], "more"]], "more"]), 1) == (Event(5, "code", (1,)),)
+    for more in ("more", b"fifteen bytes..", None):
+        content = cbor.encode([1, [[5, "code", [1], more, "more"]], "more"])
+        assert decode_content(content, 1) == (Event(5, "code", (1,)),)
     assert decode_gap(cbor.encode(["refused", 1, 2, "more"]), 4) == Gap(4, "refused", 1, 2)
 
 
