@@ -141,6 +141,12 @@ class QualitySection(_Section):
         return {name: limits.model_dump(exclude_none=True) for name, limits in self.limits.items()}
 
 
+class ClockSection(_Section):
+    """Whether the system's clock is believed."""
+
+    believe: Literal["auto", "system"] = "auto"
+
+
 class MetricsSection(_Section):
     """Prometheus; loopback unless told otherwise."""
 
@@ -170,6 +176,7 @@ class GatewayConfig(_Section):
     envelope: EnvelopeSection = EnvelopeSection()
     ble: BleSection = BleSection()
     quality: QualitySection = QualitySection()
+    clock: ClockSection = ClockSection()
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
 

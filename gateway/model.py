@@ -111,7 +111,7 @@ class Frame:
     """16-bit UUID."""
     value: bytes
     received_ms: int
-    """The gateway's wall clock, UTC milliseconds since 1970."""
+    """Gateway time (`clock.keeper`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Reading:
     """None: no value; the extra `SPECIAL` says why."""
     exponent: int
     time_ms: int
-    """Best estimate of when it was measured, UTC milliseconds since 1970."""
+    """Best estimate of when it was measured: gateway time (`clock.keeper`)."""
     reasons: Reason = Reason.NONE
     extras: tuple[tuple[int, ExtraValue], ...] = ()
     """(key, value) pairs in ascending order of key; keys are `Extra`."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, groupby
 
+from gateway.clock.system import Clock
 from gateway.envelope.layout import not_patient_stream
 from gateway.envelope.records import encode_events, encode_records
 from gateway.envelope.seal import ChainWriter, self_stream
@@ -24,11 +25,6 @@ from gateway.outbox.outbox import Outbox
 _MOST_WAITING = 65_536
 _LOOK_S = 0.1
 _BACKFILLED = (Extra.BACKFILLED, 1)
-
-
-def wall_clock_ms() -> int:
-    """UTC milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class Pipeline:
@@ -50,7 +46,7 @@ class Pipeline:
         offline_tick_ms: int,
         heartbeat_s: float,
         online: Callable[[], bool],
-        clock: Callable[[], int] = wall_clock_ms,
+        clock: Clock,
     ) -> None:
         self._self_stream = self_stream(gateway)
         self._writer = writer
@@ -75,7 +71,7 @@ class Pipeline:
 
         What is no patient's (control solution, demonstration, test data) goes to a stream of its own.
         """
-        records = [self._assessor.assess(reading) for reading in readings]
+        records = [self._clock.settle(self._assessor.assess(reading)) for reading in readings]
         for record in records:
             where = not_patient_stream(stream) if record.quality is Quality.NOT_PATIENT else stream
             self._records.setdefault(where, []).append(record)
@@ -95,7 +91,11 @@ class Pipeline:
 
     def event(self, code: str, *details: int | str | bytes | None) -> None:
         """Take a record of the gateway's own stream."""
-        self._events.append(Event(self._clock(), code, details))
+        self.tell([self._clock.event(code, *details)])
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Take records of the gateway's own stream that have their time."""
+        self._events += events
         self._arrived.set()
 
     async def run(self) -> None:
@@ -155,10 +155,10 @@ class Pipeline:
         """Append one bundle; how many records it holds."""
         started = time.perf_counter()
         try:
-            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock())
+            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock.boot_ms())
         except MalformedError:
             self._batches = tuple(chain.from_iterable(map(self._sift, self._batches)))
-            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock())
+            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock.boot_ms())
         self._metrics.seal_seconds.observe(time.perf_counter() - started)
         # Cursors stand with the last records they speak for, never before them.
         cursors = () if self._batches else tuple(self._cursors.values())
@@ -177,7 +177,7 @@ class Pipeline:
             content = tuple(entries)
             if not sound:
                 self._metrics.device_errors.labels(cause=MalformedError.cause).inc(len(content))
-                now_ms = self._clock()
+                now_ms = self._clock.now_ms()
                 yield Batch(batch.stream, Gap(len(content), "refused", now_ms, now_ms))
             elif isinstance(batch.content[0], Record):
                 yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Record)))

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -17,6 +17,8 @@ from gateway import __version__
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links, LinkState
 from gateway.ble.radio import Radio
+from gateway.clock.keeper import RELEASED_MS
+from gateway.clock.system import Clock, SystemClocks
 from gateway.config import GatewayConfig
 from gateway.control import api
 from gateway.envelope.keys import signer_for
@@ -27,15 +29,18 @@ from gateway.health.quality import Assessor
 from gateway.identity.files import load_owner, load_private_key
 from gateway.identity.keyring import KeyRing
 from gateway.identity.tls import client_context
+from gateway.model import Event
 from gateway.observe import http, systemd
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
-from gateway.pipeline import Pipeline, wall_clock_ms
+from gateway.pipeline import Pipeline
 from gateway.uplink.uplink import Uplink
 
 _log = logging.getLogger(__name__)
 
 _DRAIN_S = 3.0
+_LOOK_S = 2.0
+"""How often the system's clock is judged."""
 
 
 class Gateway:
@@ -44,8 +49,9 @@ class Gateway:
     Construction reads keys and recovers the outbox, and raises `GatewayError` before anything is started.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, *, clocks: SystemClocks | None = None) -> None:
         self.config = config
+        self.clock = Clock.start(config.clock.believe, not_before_ms=RELEASED_MS, clocks=clocks)
         self.metrics = GatewayMetrics()
         self._started = time.monotonic()
         state_dir = config.gateway.state_dir
@@ -97,6 +103,7 @@ class Gateway:
             offline_tick_ms=config.outbox.offline_tick_ms,
             heartbeat_s=config.envelope.heartbeat_s,
             online=lambda: self.uplink.online,
+            clock=self.clock,
         )
         self.inventory = Inventory.load(state_dir / "devices.json")
         self.links: Links | None = None
@@ -120,12 +127,15 @@ class Gateway:
             await stack.enter_async_context(http.serve(control, listen=api.socket_path(state_dir)))
             if self.config.metrics.listen != "off":
                 await stack.enter_async_context(http.serve(metrics, listen=self.config.metrics.listen))
+            due = self.clock.look()
             self.pipeline.event("start", __version__)
+            self._tell_clock(due)
             self._tell_damage(self.outbox.stats().missing)
             async with asyncio.TaskGroup() as group:
                 sealing = group.create_task(self.pipeline.run(), name="pipeline")
                 sending = group.create_task(self.uplink.run(), name="uplink")
                 collecting = group.create_task(self._collect(await radio()), name="ble")
+                timekeeping = group.create_task(self._keep_time(), name="clock")
                 watchdog = group.create_task(systemd.watchdog(), name="watchdog")
                 systemd.notify("READY=1")
                 await stop.wait()
@@ -135,6 +145,7 @@ class Gateway:
                 await sealing
                 await self._drain()
                 sending.cancel()
+                timekeeping.cancel()
                 watchdog.cancel()
         _log.info("stopped in order")
 
@@ -151,8 +162,22 @@ class Gateway:
             sink=self.pipeline.submit,
             on_event=self._device_event,
             on_error=self._device_error,
+            clock=self.clock,
         )
         await self.links.run()
+
+    async def _keep_time(self) -> None:
+        """Judge the system's clock again and again."""
+        if self.clock.source is None:
+            _log.warning("the clock is not known: times count from the boot until something vouches for it")
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._tell_clock(self.clock.look())
+
+    def _tell_clock(self, events: Sequence[Event]) -> None:
+        self.pipeline.tell(events)
+        for event in events:
+            _log.info(event.code, extra={"source": self.clock.source})
 
     def _tell_damage(self, missing: int) -> None:
         """Say how many bundles the medium has lost in all, each time there are more."""
@@ -171,7 +196,7 @@ class Gateway:
 
     def _take_key_list(self, data: bytes) -> None:
         """Use a newer key list from now on: recipients with each stream's next epoch. Raises `ReceiptError`."""
-        if self.keys.offer(data, now_ms=wall_clock_ms()):
+        if self.keys.offer(data, now_ms=self.clock.utc_ms()):
             self.writer.recipients = self.keys.recipients
             self.uplink.receivers = self.keys.receivers
             self.pipeline.event("key-list", self.keys.current.serial)
@@ -189,7 +214,9 @@ class Gateway:
         self.metrics.outbox_bytes.set(stats.bytes)
         self.metrics.outbox_bundles.set(stats.bundles)
         self.metrics.outbox_missing.set(stats.missing)
-        self.metrics.outbox_oldest_seconds.set(_age_s(stats.oldest_ms))
+        self.metrics.clock_known.set(self.clock.source is not None)
+        self.metrics.clock_error_seconds.set(self.clock.error_ms() / 1000)
+        self.metrics.outbox_oldest_seconds.set(self._age_s(stats.oldest_ms))
         states = Counter(state.value for state in self._states().values())
         for state in LinkState:
             self.metrics.devices.labels(state=state.value).set(states[state.value])
@@ -210,7 +237,7 @@ class Gateway:
             chain=self.writer.chain.hex(),
             bundles_waiting=stats.bundles,
             bytes_waiting=stats.bytes,
-            oldest_waiting_s=_age_s(stats.oldest_ms),
+            oldest_waiting_s=self._age_s(stats.oldest_ms),
             records_sealed=self.metrics.value("sealed_records_total"),
             bundles_acknowledged=self.metrics.value("uplink_acknowledged_bundles_total"),
             bundles_receipted=self.metrics.value("uplink_receipted_bundles_total"),
@@ -222,6 +249,6 @@ class Gateway:
             ),
         )
 
-
-def _age_s(time_ms: int | None) -> float:
-    return 0.0 if time_ms is None else max(0.0, (wall_clock_ms() - time_ms) / 1000)
+    def _age_s(self, time_ms: int | None) -> float:
+        """How long ago a gateway time was; 0 for none, and while it cannot be told."""
+        return 0.0 if time_ms is None else max(0.0, (self.clock.now_ms() - time_ms) / 1000)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.clock.keeper import Sample
+from gateway.clock.system import Clock, SystemClocks
 from gateway.envelope.keys import HPKE_X25519, Ed25519Signer, RecipientKey
 from gateway.envelope.open import parse
 from gateway.envelope.records import Columns
@@ -17,13 +19,14 @@ from gateway.envelope.seal import ChainWriter, self_stream
 from gateway.errors import OutboxFullError
 from gateway.health.metrics import GLUCOSE, METRICS
 from gateway.health.quality import Assessor
-from gateway.model import Cursor, Extra, Gap, Reading, Reason
+from gateway.model import Cursor, Extra, Gap, Reading, Reason, Record, TimeSource
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
 
 GATEWAY, STREAM, OTHER = "gw-1", b"a" * 16, b"b" * 16
 NOW_MS = 1_790_000_000_000
+BOOT = b"boot" * 4
 KEY = RecipientKey(HPKE_X25519, b"k" * 32)
 
 
@@ -39,8 +42,32 @@ def metrics() -> GatewayMetrics:
     return GatewayMetrics()
 
 
+class Clocks:
+    """The system's clocks, as a test sets them."""
+
+    boot_ms = 5_000
+    error_ms: int | None = 10
+    """None: nothing vouches for the clock."""
+
+    def sample(self) -> Sample:
+        return Sample(self.boot_ms, NOW_MS, self.error_ms)
+
+
 @pytest.fixture
-def pipeline(outbox: Outbox, metrics: GatewayMetrics) -> Pipeline:
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def clock(clocks: Clocks) -> Clock:
+    system = SystemClocks(boot=BOOT, boot_ms=lambda: clocks.boot_ms, sample=clocks.sample)
+    clock = Clock.start("auto", not_before_ms=0, clocks=system)
+    clock.look()
+    return clock
+
+
+@pytest.fixture
+def pipeline(outbox: Outbox, metrics: GatewayMetrics, clock: Clock) -> Pipeline:
     writer = ChainWriter(
         gateway=GATEWAY,
         chain=os.urandom(16),
@@ -59,12 +86,25 @@ def pipeline(outbox: Outbox, metrics: GatewayMetrics) -> Pipeline:
         offline_tick_ms=20,
         heartbeat_s=0.05,
         online=lambda: True,
-        clock=lambda: NOW_MS,
+        clock=clock,
     )
 
 
 def reading(number: int) -> Reading:
     return Reading("F0:00:00:00:00:01", GLUCOSE, 100 + number % 30, 0, NOW_MS, extras=((Extra.SEQUENCE, number),))
+
+
+def sealed_records(outbox: Outbox) -> list[Record]:
+    """All records of patients' streams in the durable bundles."""
+    found: list[Record] = []
+    epochs = {}
+    for stored in outbox.unreceipted(after=-1, limit=10_000):
+        bundle = parse(outbox.load(stored))
+        epochs |= {part.epoch: part.open(bundle, {KEY.kid: KEY}) for part in bundle.epochs}
+        for part in bundle.parts:
+            content = part.open(bundle, epochs[part.epoch]).content
+            found += content.records() if isinstance(content, Columns) else ()
+    return found
 
 
 def contents(outbox: Outbox) -> dict[bytes, list[object]]:
@@ -165,9 +205,9 @@ async def test_while_the_outbox_is_full_readings_wait_within_a_bound_and_none_is
 async def test_a_record_that_the_format_has_no_room_for_costs_itself_alone_and_leaves_a_gap(
     pipeline: Pipeline, outbox: Outbox, metrics: GatewayMetrics
 ) -> None:
-    before_1970 = Reading("F0:00:00:00:00:01", GLUCOSE, 101, 0, -1)
+    endless = Reading("F0:00:00:00:00:01", GLUCOSE, 1 << 60, 0, NOW_MS)
     pipeline.submit(OTHER, [reading(7)])
-    pipeline.submit(STREAM, [reading(1), before_1970, reading(2)])
+    pipeline.submit(STREAM, [reading(1), endless, reading(2)])
     await pipeline.flush()
     assert contents(outbox) == {OTHER: [7], STREAM: [1, "gap of 1", 2]}
     assert 'iomt_gateway_device_errors_total{cause="malformed"} 1.0' in metrics.render().decode()
@@ -182,3 +222,25 @@ async def test_readings_are_counted_by_metric_and_quality(pipeline: Pipeline, me
     assert f"iomt_gateway_captured_readings_total{labels} 2.0" in page
     assert "iomt_gateway_backfilled_readings_total 1.0" in page
     assert "iomt_gateway_sealed_records_total 2.0" in page
+
+
+async def test_what_is_measured_before_the_clock_is_known_counts_from_the_boot_and_is_sealed_as_such(
+    pipeline: Pipeline, outbox: Outbox, clock: Clock, clocks: Clocks
+) -> None:
+    pipeline._clock = Clock.start("auto", not_before_ms=0, clocks=clock._clocks)
+    clocks.error_ms = None
+    pipeline.tell(pipeline._clock.look())
+    early = Reading("F0:00:00:00:00:01", GLUCOSE, 101, 0, 4_000, extras=((Extra.SEQUENCE, 1),))
+    before_the_boot = replace(early, time_ms=-60_000)
+    pipeline.event("start")
+    pipeline.submit(STREAM, [early, before_the_boot])
+    clocks.error_ms = 10
+    pipeline.tell(pipeline._clock.look())
+    pipeline.submit(STREAM, [early])
+    await pipeline.flush()
+    counted, before, known = sealed_records(outbox)
+    marks = {Extra.TIME_SOURCE: TimeSource.BOOT, Extra.BOOT: BOOT, Extra.SEQUENCE: 1}
+    assert (counted.time_ms, dict(counted.extras)) == (4_000, marks | {Extra.BOOT_MS: 4_000})
+    assert (before.time_ms, dict(before.extras)) == (0, marks | {Extra.BOOT_MS: -60_000})
+    assert (known.time_ms, known.extras) == (NOW_MS - 1_000, early.extras)
+    assert contents(outbox)[self_stream(GATEWAY)] == ["start", "clock-anchor"]

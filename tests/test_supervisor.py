@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.clock.keeper import Sample
+from gateway.clock.system import SystemClocks, wall_clock_ms
 from gateway.config import GatewayConfig, load
 from gateway.control.api import socket_path
 from gateway.envelope.keylist import encode_key_list
@@ -22,7 +24,6 @@ from gateway.lab.site import GATEWAY, Site, build, free_port
 from gateway.model import Link
 from gateway.observe.http import fetch
 from gateway.outbox.outbox import list_bundles
-from gateway.pipeline import wall_clock_ms
 from gateway.supervisor import Gateway
 
 
@@ -57,6 +58,10 @@ async def started(site: Site) -> tuple[Gateway, asyncio.Task[None]]:
     async with asyncio.timeout(10):
         await daemon.outbox.wait(daemon.outbox.newest)
     return daemon, task
+
+
+async def metrics_page(site: Site) -> str:
+    return (await fetch("/metrics", socket=socket_path(site.gateway_state))).decode()
 
 
 def bundles(site: Site) -> list[Link]:
@@ -101,9 +106,31 @@ async def test_the_control_api_tells_the_state(site: Site) -> None:
     assert status["gateway"] == GATEWAY
     assert status["online"] is False
     assert status["bundles_waiting"] == 1
-    assert status["records_sealed"] == 1
+    assert status["records_sealed"] == 2  # start and clock anchor
     assert status["chain"] == daemon.writer.chain.hex()
     assert status["devices"] == [{"address": "F0:00:00:00:00:01", "profile": "cgm", "state": "link-down"}]
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+
+
+async def test_a_box_that_boots_without_a_clock_says_so_and_tells_the_time_once_it_knows_it(site: Site) -> None:
+    shown = Sample(boot_ms=40_000, wall_ms=wall_clock_ms())
+    system = SystemClocks(boot=b"b" * 16, boot_ms=lambda: 40_000, sample=lambda: shown)
+    site.gateway_config.write_text(site.gateway_config.read_text().replace('believe = "system"', 'believe = "auto"'))
+    daemon = Gateway(load(site.gateway_config, GatewayConfig), clocks=system)
+    task = asyncio.create_task(daemon.run(no_radio))
+    async with asyncio.timeout(10):
+        await daemon.outbox.wait(daemon.outbox.newest)
+        assert daemon.clock.source is None
+        assert "iomt_gateway_clock_known 0.0" in (await metrics_page(site))
+        assert daemon.metrics.value("sealed_records_total") == 1
+        shown = replace(shown, error_ms=12)
+        while daemon.metrics.value("sealed_records_total") == 1:  # noqa: ASYNC110 - the count knows no event
+            await asyncio.sleep(0.05)
+        page = await metrics_page(site)
+    assert daemon.clock.source == "ntp"
+    assert "iomt_gateway_clock_known 1.0" in page
+    assert "iomt_gateway_clock_error_seconds 0.016" in page
     os.kill(os.getpid(), signal.SIGTERM)
     await task
 

@@ -6,7 +6,6 @@ durable together.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -42,7 +41,7 @@ class Collector:
     """Collects from one wearable for as long as one link lasts.
 
     `sink` takes readings of the device's stream, and the cursor they bring about; `on_error` takes what was wrong with
-    single values or transfers, after which collection goes on.
+    single values or transfers, after which collection goes on; `now_ms` tells gateway time.
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Collector:
         sink: Sink,
         on_error: OnError,
         racp_timeout_s: float,
+        now_ms: Callable[[], int],
     ) -> None:
         self._device = device
         self._profile = profile
@@ -61,6 +61,7 @@ class Collector:
         self._sink = sink
         self._on_error = on_error
         self._racp_timeout_s = racp_timeout_s
+        self._now_ms = now_ms
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_QUEUE)
         self._overflown = False
         self._transfer: Transfer | None = None
@@ -122,7 +123,7 @@ class Collector:
 
     def _on_value(self, characteristic: BleakGATTCharacteristic, value: bytearray) -> None:
         number = int(characteristic.uuid[4:8], 16)
-        self._put(Frame(self._device.address, number, bytes(value), time.time_ns() // 1_000_000))
+        self._put(Frame(self._device.address, number, bytes(value), self._now_ms()))
 
     def _put(self, frame: Frame | None) -> None:
         try:

@@ -13,6 +13,7 @@ from gateway.ble.collector import Collector, OnError, Sink
 from gateway.ble.inventory import Device, Inventory
 from gateway.ble.profiles import profile_for
 from gateway.ble.radio import Radio
+from gateway.clock.system import Clock
 from gateway.config import BleSection
 from gateway.errors import BondError, DeviceError, LinkError
 from gateway.model import Cursor
@@ -49,6 +50,7 @@ class Links:
         sink: Sink,
         on_event: OnEvent,
         on_error: OnError,
+        clock: Clock,
     ) -> None:
         self._radio = radio
         self._inventory = inventory
@@ -57,6 +59,7 @@ class Links:
         self._sink = sink
         self._on_event = on_event
         self._on_error = on_error
+        self._clock = clock
         self._connecting = asyncio.Lock()
         self.states = {device.address: LinkState.DOWN for device in inventory.devices}
         """Link state by address, for the control API."""
@@ -92,11 +95,12 @@ class Links:
             raise BondError(f"{device.address}: was paired, but its bond is missing here; pair it again")
         collector = Collector(
             device,
-            profile_for(device),
+            profile_for(device, self._clock),
             cursor=self._cursors.get(device.address),
             sink=self._sink,
             on_error=self._on_error,
             racp_timeout_s=self._config.racp_timeout_s,
+            now_ms=self._clock.now_ms,
         )
         try:
             client = await self._connect(device, collector.end)

@@ -1,6 +1,5 @@
 """What to read, subscribe and make of each kind of wearable: identity, time and readings of every value."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,8 +8,10 @@ from typing import Protocol, TypeVar
 from gateway import health
 from gateway.ble.inventory import Device
 from gateway.ble.progress import Item, Numbering
+from gateway.clock.system import Clock
 from gateway.errors import ProcedureError
-from gateway.health import cgm, clock, gls, plx
+from gateway.health import cgm, gls, plx
+from gateway.health.clock import CurrentTime
 from gateway.health.measurement import Measurement
 from gateway.health.reading import in_order
 from gateway.model import Extra, ExtraValue, Frame, Reading, TimeSource
@@ -59,8 +60,9 @@ class _Cgm:
     characteristics = (0x2AA7, RACP)
     numbering = Numbering.OFFSET
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, clock: Clock) -> None:
         self._address = address
+        self._clock = clock
         self._e2e_crc = False
         self._start_ms = 0
         self.session: str | None = None
@@ -75,7 +77,7 @@ class _Cgm:
             return
         status = _told(cgm.Status, 0x2AA9, await _required(read, 0x2AA9), e2e_crc=self._e2e_crc)
         self.session = start.start.isoformat() if start.start.moment else None
-        self._start_ms = _now_ms() - status.offset_min * _MINUTE_MS
+        self._start_ms = self._clock.now_ms() - status.offset_min * _MINUTE_MS
 
     def items(self, frame: Frame) -> list[Item]:
         measurement = _told(cgm.Records, frame.characteristic, frame.value, e2e_crc=self._e2e_crc)
@@ -100,15 +102,16 @@ class _GlucoseMeter:
     numbering = Numbering.COUNTER
     session: str | None = None
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, clock: Clock) -> None:
         self._address = address
+        self._clock = clock
         self._clock_error_ms: int | None = None
 
     async def prepare(self, read: Read) -> None:
         """Measure how far the meter's clock is from ours."""
         value = await read(_CURRENT_TIME)
-        now = None if value is None else _told(clock.CurrentTime, _CURRENT_TIME, value).moment
-        self._clock_error_ms = None if now is None else _now_ms() - _as_utc_ms(now)
+        now = None if value is None else _told(CurrentTime, _CURRENT_TIME, value).moment
+        self._clock_error_ms = None if now is None else self._clock.now_ms() - _as_utc_ms(now)
 
     def items(self, frame: Frame) -> list[Item]:
         measurement = _told(gls.Glucose, frame.characteristic, frame.value)
@@ -143,7 +146,7 @@ class _Oximeter:
     numbering = Numbering.NONE
     session: str | None = None
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, _clock: Clock) -> None:
         self._address = address
 
     async def prepare(self, read: Read) -> None:
@@ -157,12 +160,12 @@ class _Oximeter:
         return [Item(_mark(measurement.readings(device=self._address, time_ms=frame.received_ms), extras))]
 
 
-_PROFILES: dict[str, Callable[[str], Profile]] = {"cgm": _Cgm, "gls": _GlucoseMeter, "plx": _Oximeter}
+_PROFILES: dict[str, Callable[[str, Clock], Profile]] = {"cgm": _Cgm, "gls": _GlucoseMeter, "plx": _Oximeter}
 
 
-def profile_for(device: Device) -> Profile:
+def profile_for(device: Device, clock: Clock) -> Profile:
     """A fresh one for one connection."""
-    return _PROFILES[device.profile](device.address)
+    return _PROFILES[device.profile](device.address, clock)
 
 
 async def _required(read: Read, characteristic: int) -> bytes:
@@ -176,10 +179,6 @@ def _told(kind: type[M], characteristic: int, value: bytes, *, e2e_crc: bool | N
     measurement = health.decode(characteristic, value, e2e_crc=e2e_crc)
     assert isinstance(measurement, kind)  # noqa: S101 - each characteristic has one kind
     return measurement
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _as_utc_ms(moment: datetime) -> int:

@@ -53,15 +53,15 @@ class KeyRing:
         """Whose receipts are believed, by kid."""
         return {key.kid: key for key in self.current.receivers}
 
-    def offer(self, data: bytes, *, now_ms: int) -> bool:
-        """Take a list that arrived; True if it is now in use.
+    def offer(self, data: bytes, *, now_ms: int | None) -> bool:
+        """Take a list that arrived; True if it is now in use. If the time is not known (None), any validity does.
 
         Raises `ReceiptError` if it must not be believed; one with the serial in use or an older one is no news.
         """
         offered = decode_key_list(data, self._root, allow_classical=self._allow_classical)
         if offered.serial <= self.current.serial:
             return False
-        if not offered.not_before_ms <= now_ms < offered.not_after_ms:
+        if now_ms is not None and not offered.not_before_ms <= now_ms < offered.not_after_ms:
             raise ReceiptError(f"key list {offered.serial} is not valid now")
         try:
             write_durably(self._kept, data)

@@ -150,6 +150,9 @@ backoff_max_s = 1.0
 adapter = "virtual:{site.radio}"
 retry_max_s = 1.0
 
+[clock]
+believe = "system"
+
 [metrics]
 listen = "off"
 """

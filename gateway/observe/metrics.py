@@ -77,6 +77,8 @@ class GatewayMetrics(_Metrics):
         self.outbox_bundles = self._gauge("outbox_bundles", "Bundles that no receipt covers yet")
         self.outbox_missing = self._gauge("outbox_missing_bundles", "Bundles that the card has lost")
         self.outbox_oldest_seconds = self._gauge("outbox_oldest_age_seconds", "Age of the oldest such bundle")
+        self.clock_known = self._gauge("clock_known", "1 while something vouches for the clock")
+        self.clock_error_seconds = self._gauge("clock_error_seconds", "How far the clock may be off while it is known")
         self.online = self._gauge("uplink_online", "1 while connected to a broker")
         self.in_flight = self._gauge("uplink_in_flight", "Bundles published and not acknowledged by the broker")
         self.published = self._counter("uplink_published_bundles", "Bundles handed to the broker, again or not")

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links
+from gateway.clock.system import Clock
 from gateway.config import BleSection
 from gateway.lab.air import Air
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
@@ -29,6 +30,13 @@ async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> Non
             await asyncio.sleep(0.005)
 
 
+def system_clock() -> Clock:
+    """This machine's clock, believed."""
+    clock = Clock.start("system", not_before_ms=0)
+    clock.look()
+    return clock
+
+
 class Gateway:
     """What runs between the radio and the pipeline, with everything it says written down."""
 
@@ -42,7 +50,14 @@ class Gateway:
         self.events: list[tuple[str, str]] = []
         self.errors: list[DeviceError] = []
         self.links = Links(
-            radio, inventory, config, cursors, sink=self._sink, on_event=self._on_event, on_error=self.errors.append
+            radio,
+            inventory,
+            config,
+            cursors,
+            sink=self._sink,
+            on_event=self._on_event,
+            on_error=self.errors.append,
+            clock=system_clock(),
         )
         self.task = asyncio.create_task(self.links.run())
 

@@ -8,10 +8,10 @@ import asyncio
 import sys
 from pathlib import Path
 
+from gateway.clock.system import wall_clock_ms
 from gateway.config import GatewayConfig, load
 from gateway.health.metrics import GLUCOSE
 from gateway.model import Extra, Reading
-from gateway.pipeline import wall_clock_ms
 from gateway.supervisor import Gateway
 
 STREAM = b"kill test stream"

@@ -1,0 +1,27 @@
+"""The system's own clocks, as Linux shows them."""
+
+from gateway.clock.keeper import BOOT_ENDS_MS
+from gateway.clock.system import Clock, boot_clock_ms, boot_id, sample, wall_clock_ms
+
+
+def test_a_sample_shows_all_clocks_at_one_moment() -> None:
+    before_ms, shown, after_ms = boot_clock_ms(), sample(), boot_clock_ms()
+    assert before_ms <= shown.boot_ms <= after_ms
+    assert abs(shown.wall_ms - wall_clock_ms()) < 60_000
+    assert shown.error_ms is None or shown.error_ms > 0
+
+
+def test_a_boot_has_one_name() -> None:
+    assert boot_id() == boot_id()
+    assert len(boot_id()) == 16
+
+
+def test_a_clock_that_is_vouched_for_shows_utc_after_the_first_look() -> None:
+    clock = Clock.start("system", not_before_ms=0)
+    assert clock.now_ms() < BOOT_ENDS_MS
+    assert clock.event("start").boot == boot_id()
+    [anchor] = clock.look()
+    assert anchor.details[0] == boot_id()
+    assert abs(clock.now_ms() - wall_clock_ms()) < 60_000
+    assert clock.event("start").boot is None
+    assert clock.error_ms() == 1024
