@@ -43,7 +43,7 @@ def _not_reserved(value: str) -> str:
     return value
 
 
-RESERVED = ("broker", "receiver")
+RESERVED = ("broker", "receiver", "enrolment", "site")
 GatewayId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$"), AfterValidator(_not_reserved)]
 
 
@@ -219,7 +219,38 @@ class ReceiverConfig(_Section):
     log: LogSection = LogSection()
 
 
-C = TypeVar("C", GatewayConfig, ReceiverConfig)
+class SiteSection(_Section):
+    """Where gateways find a site."""
+
+    url: Annotated[str, Field(pattern=r"^https://[^/]+$")]
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+
+
+class CaSection(_Section):
+    """What a site's CA gives away, and for how long."""
+
+    listen: Endpoint = "0.0.0.0:8443"
+    tls_days: int = Field(default=14, ge=7, le=30)
+    signer_days: int = Field(default=3650, ge=30, le=7300)
+    crl_days: int = Field(default=30, ge=8, le=90)
+    grace_days: int = Field(default=0, ge=0, le=365)
+
+
+class SiteBrokerSection(_Section):
+    """The broker beside the CA: told to read a new revocation list."""
+
+    pid_file: FilePath | None = None
+
+
+class SiteConfig(_Section):
+    """The whole of a site's `site.toml`."""
+
+    site: SiteSection
+    ca: CaSection = CaSection()
+    broker: SiteBrokerSection = SiteBrokerSection()
+
+
+C = TypeVar("C", GatewayConfig, ReceiverConfig, SiteConfig)
 
 
 def load(path: Path, model: type[C]) -> C:

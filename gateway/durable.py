@@ -1,4 +1,4 @@
-"""Replacing a small file so that a power cut leaves the old content or the new, whole."""
+"""Small files that a power cut leaves whole: with the old content or the new, or not at all."""
 
 import os
 from pathlib import Path
@@ -18,3 +18,10 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def write_once(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file that does not exist yet; one that does is kept. Raises `OSError`."""
+    if not path.exists():
+        write_durably(path, data)
+        path.chmod(mode)

@@ -25,6 +25,12 @@ class IdentityError(GatewayError):
     cause = "identity"
 
 
+class EnrolmentError(IdentityError):
+    """A CA refuses a request, or its answer must not be believed."""
+
+    cause = "enrolment"
+
+
 class DeviceError(GatewayError):
     """A wearable, or the radio between, is to blame."""
 

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.config import GatewayConfig, ReceiverConfig, load
+from gateway.config import GatewayConfig, ReceiverConfig, SiteConfig, load
 from gateway.errors import ConfigError
 from gateway.health.metrics import limits_by_code
 
@@ -35,12 +35,14 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _load(path: Path) -> GatewayConfig | ReceiverConfig:
+def _load(path: Path) -> GatewayConfig | ReceiverConfig | SiteConfig:
     """The file as what its tables say it is; `load` names what is wrong with it."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         tables = {}
+    if "site" in tables:
+        return load(path, SiteConfig)
     if "receiver" in tables:
         return load(path, ReceiverConfig)
     config = load(path, GatewayConfig)

@@ -20,6 +20,7 @@ NO_HASH = bytes(HASH_BYTES)
 BUNDLE_AAD = b"iomt-gateway/1 bundle"
 RECEIPT_AAD = b"iomt-gateway/1 receipt"
 KEY_LIST_AAD = b"iomt-gateway/1 keys"
+SITE_AAD = b"iomt-gateway/1 site"
 
 GATEWAY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -14,7 +14,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
@@ -52,13 +55,14 @@ def read_private(path: Path) -> bytes:
     return content
 
 
-def load_private_key(path: Path) -> PrivateKey:
-    """A signing or TLS key: Ed25519 or P-256, unencrypted PEM. Raises `IdentityError`."""
+def load_private_key(path: Path, passphrase: bytes | None = None) -> PrivateKey:
+    """A signing or TLS key: Ed25519 or P-256 in PEM, encrypted if there is a passphrase. Raises `IdentityError`."""
     content = read_private(path)
+    kind = "an unencrypted private key" if passphrase is None else "a private key under this passphrase"
     try:
-        key = load_pem_private_key(content, password=None)
+        key = load_pem_private_key(content, password=passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise IdentityError(f"{path}: is not an unencrypted private key in PEM") from error
+        raise IdentityError(f"{path}: is not {kind} in PEM") from error
     if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
         return key
     if isinstance(key, Ed25519PrivateKey):
@@ -84,6 +88,12 @@ def load_owner(path: Path, owner: str) -> bytes:
     if names != [owner]:
         raise IdentityError(f"{path}: belongs to {', '.join(names) or 'nobody'}, not to {owner}; check gateway.id")
     return content
+
+
+def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """A private key as `load_private_key` reads it."""
+    protection = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
 
 
 def load_verify_key(path: Path) -> VerifyKey:

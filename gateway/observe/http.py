@@ -1,13 +1,15 @@
-"""A small HTTP/1.1 server: h11's protocol on asyncio streams, GET only.
+"""A small HTTP/1.1 server: h11's protocol on asyncio streams, one request a connection.
 
-It serves metrics on loopback and the control API on a Unix socket. One silent client can't block another: each
-connection has its own task and deadline.
+It serves metrics on loopback, the control API on a Unix socket, and enrolment over TLS. One silent client can't block
+another: each connection has its own task and deadline.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import h11
@@ -16,6 +18,30 @@ from gateway.errors import ConfigError
 
 _DEADLINE_S = 10.0
 _MAX_REQUEST_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, whole."""
+
+    method: str
+    path: str
+    """Without the query."""
+    headers: Mapping[str, str]
+    """By name in lower case."""
+    body: bytes
+    peer: bytes | None
+    """The client's certificate (DER), if TLS asked for one and its chain verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a request is answered with."""
+
+    status: int
+    body: bytes = b"\n"
+    content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +59,15 @@ async def serve(pages: Mapping[str, Page], *, listen: str | Path) -> AsyncIterat
     `listen` is HOST:PORT, or the path of a Unix socket, which only the owner can open.
     Raises `ConfigError` if the address can't be had.
     """
+    async with serve_requests(partial(_page, pages), listen=listen):
+        yield
+
+
+@asynccontextmanager
+async def serve_requests(
+    answer: Callable[[Request], Response], *, listen: str | Path, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Let `answer` answer every request while the context is open; `listen` and errors as in `serve`."""
     clients: set[asyncio.Task[None]] = set()
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,7 +77,7 @@ async def serve(pages: Mapping[str, Page], *, listen: str | Path) -> AsyncIterat
         try:
             with suppress(OSError, h11.RemoteProtocolError, TimeoutError):
                 async with asyncio.timeout(_DEADLINE_S):
-                    await _answer(pages, reader, writer)
+                    await _converse(answer, reader, writer)
         finally:
             writer.close()
             with suppress(OSError):
@@ -55,7 +90,10 @@ async def serve(pages: Mapping[str, Page], *, listen: str | Path) -> AsyncIterat
             listen.chmod(0o600)
         else:
             host, _, port = listen.rpartition(":")
-            server = await asyncio.start_server(client, host.strip("[]"), int(port))
+            deadline_s = None if tls is None else _DEADLINE_S
+            server = await asyncio.start_server(
+                client, host.strip("[]"), int(port), ssl=tls, ssl_handshake_timeout=deadline_s
+            )
     except OSError as error:
         raise ConfigError(f"cannot listen on {listen}: {error.strerror}") from error
     async with server:
@@ -65,26 +103,57 @@ async def serve(pages: Mapping[str, Page], *, listen: str | Path) -> AsyncIterat
     await asyncio.gather(*clients, return_exceptions=True)
 
 
-async def _answer(pages: Mapping[str, Page], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def _page(pages: Mapping[str, Page], request: Request) -> Response:
+    page = pages.get(request.path)
+    if page is None:
+        return Response(404)
+    return Response(200, page.render(), page.content_type) if request.method == "GET" else Response(405)
+
+
+async def _converse(
+    answer: Callable[[Request], Response], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     """One request, one response, close."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_REQUEST_BYTES)
+    request = await _request(connection, reader, writer)
+    if request is None:
+        return
+    response = answer(request)
+    headers = [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
+    headers += [*response.headers, ("Connection", "close")]
+    writer.write(connection.send(h11.Response(status_code=response.status, headers=headers)) or b"")
+    writer.write(connection.send(h11.Data(data=response.body)) or b"")
+    await writer.drain()
+
+
+async def _request(
+    connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> Request | None:
+    """The whole request; None if the client left or sent more than is allowed."""
+    head, body = None, b""
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
+            if connection.they_are_waiting_for_100_continue:
+                writer.write(connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
             connection.receive_data(await reader.read(4096))
         elif isinstance(event, h11.Request):
-            break
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > _MAX_REQUEST_BYTES:
+                return None
+        elif isinstance(event, h11.EndOfMessage) and head is not None:
+            tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+            return Request(
+                method=head.method.decode("ascii"),
+                path=head.target.split(b"?")[0].decode("ascii", "replace"),
+                headers={name.decode("ascii"): value.decode("latin-1") for name, value in head.headers},
+                body=body,
+                peer=None if tls is None else tls.getpeercert(binary_form=True),
+            )
         else:
-            return
-    page = pages.get(event.target.split(b"?")[0].decode("ascii", "replace"))
-    if event.method != b"GET" or page is None:
-        status, body, content_type = (405 if page else 404), b"\n", "text/plain"
-    else:
-        status, body, content_type = 200, page.render(), page.content_type
-    headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("Connection", "close")]
-    writer.write(connection.send(h11.Response(status_code=status, headers=headers)) or b"")
-    writer.write(connection.send(h11.Data(data=body)) or b"")
-    await writer.drain()
+            return None
 
 
 async def fetch(path: str, *, socket: Path) -> bytes:

@@ -1,0 +1,116 @@
+"""`iomt-receiver ca`: the site's small CA."""
+
+import argparse
+import asyncio
+import datetime as dt
+import json
+from contextlib import closing
+from pathlib import Path
+
+from gateway.cli import common, site
+from gateway.errors import ConfigError
+from gateway.observe import log
+from gateway.receiver.ca import serve
+from gateway.receiver.site import Site, fingerprint, new_generation, publish
+
+
+def add_parser(commands: common.Subparsers) -> None:
+    """Add the commands."""
+    ca = commands.add_parser("ca", help="certificates of gateways: the site's small CA").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    init = ca.add_parser("init", help="make a CA and a broker's configuration alone, without a receiver")
+    site.add_site_arguments(init)
+    init.set_defaults(command=_init)
+    _add(ca, "serve", "run the enrolment server (EST, RFC 7030) in the foreground", _serve)
+    otp = _add(ca, "otp", "make a one-time code for a gateway; an older one of its dies", _otp)
+    otp.add_argument("gateway", metavar="GATEWAY")
+    otp.add_argument("--hours", type=float, default=site.CODE_HOURS, help="how long it is good (%(default)g)")
+    revoke = _add(ca, "revoke", "revoke every certificate of a gateway, at once", _revoke)
+    revoke.add_argument("gateway", metavar="GATEWAY")
+    _add(ca, "crl", "publish fresh revocation lists; the server does so every day", _crl)
+    rollover = _add(ca, "rollover", "make the next root and issuing certificate", _rollover)
+    rollover.add_argument(
+        "--days", type=float, default=31.0, help="after which it issues; until then it is only made known (%(default)g)"
+    )
+    site.add_passphrase_argument(rollover)
+    listing = _add(ca, "list", "every certificate: whose, until when, and whether revoked", _list)
+    listing.add_argument("--json", action="store_true", help="one line of JSON each")
+
+
+def _add(actions: common.Subparsers, name: str, text: str, command: common.Command) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the site's directory")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    made = site.make(arguments, with_receiver=False)
+    print(f"{made.root}: CA and broker configuration are made; next: iomt-receiver ca serve {made.root}")
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    log.configure("info", "text")
+    asyncio.run(serve.serve(Site(arguments.directory)))
+    return 0
+
+
+def _otp(arguments: argparse.Namespace) -> int:
+    print(site.enrol_command(Site(arguments.directory), arguments.gateway, hours=arguments.hours))
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    place = Site(arguments.directory)
+    with closing(place.authority()) as authority:
+        serials = authority.revoke(arguments.gateway, now=_now())
+        if not serials:
+            raise ConfigError(f"{arguments.gateway}: has no certificate that could be revoked")
+        publish(place, authority, now=_now())
+    print(f"{arguments.gateway}: revoked {', '.join(serials)}; the list is published")
+    return 0
+
+
+def _crl(arguments: argparse.Namespace) -> int:
+    place = Site(arguments.directory)
+    with closing(place.authority()) as authority:
+        publish(place, authority, now=_now())
+    print(f"{place.broker / 'ca.crl'}: good for {place.config().ca.crl_days} days")
+    return 0
+
+
+def _rollover(arguments: argparse.Namespace) -> int:
+    place = Site(arguments.directory)
+    now = _now()
+    with closing(place.authority()) as authority:
+        made = new_generation(
+            place,
+            authority,
+            passphrase=site.passphrase(arguments),
+            now=now,
+            active=now + dt.timedelta(days=arguments.days),
+        )
+        publish(place, authority, now=now)
+    print(f"generation {made.no} is made known now and issues from {made.active:%Y-%m-%d} on")
+    print(f"fingerprint of its root: {fingerprint(made.root)}")
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    with closing(Site(arguments.directory).authority()) as authority:
+        certificates = authority.certificates()
+    for each in certificates:
+        until = "revoked" if each.revoked else f"{each.not_after:%Y-%m-%d}"
+        if arguments.json:
+            times = {"issued": each.issued, "not_after": each.not_after, "revoked": each.revoked}
+            facts = {name: None if time is None else time.isoformat() for name, time in times.items()}
+            print(json.dumps({"name": each.name, "profile": each.profile, "serial": each.serial, **facts}))
+        else:
+            print(f"{each.name:16} {each.profile:10} {until:10}  {each.serial}")
+    return 0
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

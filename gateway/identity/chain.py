@@ -1,0 +1,61 @@
+"""Whether a certificate may be believed: its chain, time, owner and purpose (RFC 5280)."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+from gateway.errors import IdentityError
+
+USAGES = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "sign": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36"),  # document signing (RFC 9336): no TLS peer takes it
+}
+
+
+def owner(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str:
+    """The one common name that is the whole subject. Raises `IdentityError` for any other subject."""
+    names = list(certificate.subject)
+    if len(names) != 1 or names[0].oid != NameOID.COMMON_NAME:
+        raise IdentityError(f"subject is {certificate.subject.rfc4514_string() or 'empty'}, not one common name")
+    return str(names[0].value)
+
+
+def p256_key(certificate: x509.Certificate) -> EllipticCurvePublicKey:
+    """The key of a certificate that TLS or a CA uses. Raises `IdentityError` for any other kind."""
+    key = certificate.public_key()
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise IdentityError(f"certificate of {certificate.subject.rfc4514_string()}: its key is not P-256")
+    return key
+
+
+def verify_chain(
+    leaf: x509.Certificate,
+    *,
+    roots: Sequence[x509.Certificate],
+    issuers: Sequence[x509.Certificate],
+    usage: str,
+    at: dt.datetime,
+) -> None:
+    """Raise `IdentityError` unless one of `roots` certifies `leaf`, perhaps through `issuers`, for this one `usage`.
+
+    Time is judged `at` that moment. Revocation is not looked at.
+    """
+    policy = (
+        PolicyBuilder()
+        .store(Store(list(roots)))
+        .time(at)
+        .max_chain_depth(2)
+        .extension_policies(ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=ExtensionPolicy.permit_all())
+    )
+    try:
+        policy.build_client_verifier().verify(leaf, list(issuers))
+        purposes = list(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except (VerificationError, x509.ExtensionNotFound, ValueError) as error:
+        raise IdentityError(f"certificate of {leaf.subject.rfc4514_string()} is not to be believed: {error}") from error
+    if purposes != [USAGES[usage]]:
+        raise IdentityError(f"certificate of {leaf.subject.rfc4514_string()} is not for use as {usage!r}")
