@@ -101,6 +101,14 @@ class Reason(IntFlag):
     """A note: reserved bits or codes were set."""
 
 
+class Lane(IntEnum):
+    """A way from the disk to the cloud, with a chain of its own; the lower goes first."""
+
+    URGENT = 0
+    """What cannot wait: alarms of wearables, security events."""
+    DATA = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Bytes of one characteristic, as they came from the air."""
@@ -211,6 +219,25 @@ class Link:
     chain: bytes
     no: int
     hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Bundles first..last of a chain that the receiver will never get."""
+
+    chain: bytes
+    first: int
+    last: int
+    hash: bytes
+    """Of the last one; zeros if nobody knows it any more."""
+    cause: str
+    spans: tuple[StreamSpan, ...] = ()
+    """What they held of each stream, as far as it is known."""
+
+    @property
+    def count(self) -> int:
+        """How many bundles."""
+        return self.last - self.first + 1
 
 
 @dataclass(frozen=True, slots=True)

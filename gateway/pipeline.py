@@ -65,6 +65,7 @@ class Pipeline:
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closing = False
+        self._roll_due = False
 
     def submit(self, stream: bytes, readings: Iterable[Reading], cursor: Cursor | None = None) -> None:
         """Take readings of one stream; `cursor` becomes durable together with them.
@@ -96,6 +97,11 @@ class Pipeline:
     def tell(self, events: Iterable[Event]) -> None:
         """Take records of the gateway's own stream that have their time."""
         self._events += events
+        self._arrived.set()
+
+    def begin_segment(self) -> None:
+        """Let the next flush begin a segment, so that from then on nothing needs the keys of what lies before it."""
+        self._roll_due = True
         self._arrived.set()
 
     async def run(self) -> None:
@@ -137,11 +143,13 @@ class Pipeline:
         """
         self._take()
         sealed = 0
-        while self._batches:
+        while self._batches or self._roll_due:
             try:
-                if not self._outbox.fits():
+                if self._roll_due or not self._outbox.fits():
                     await self._outbox.roll()
                     self._writer.end_segment()
+                    self._roll_due = False
+                    continue
             except OutboxFullError:
                 if sum(batch.count for batch in self._batches) > _MOST_WAITING:
                     raise

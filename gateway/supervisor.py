@@ -79,7 +79,7 @@ class Gateway:
             chain=os.urandom(16),
             signer=signer_for(load_private_key(identity.signing_key)),
             recipients=self.keys.recipients,
-            predecessor=self.outbox.head,
+            predecessor=self.outbox.head(),
             random=os.urandom,
             epoch_max_s=config.envelope.epoch_max_s,
         )

@@ -164,7 +164,7 @@ async def test_a_tick_gathers_what_arrives_within_it(pipeline: Pipeline, outbox:
     for number in range(4):
         pipeline.submit(STREAM, [reading(number)])
         await asyncio.sleep(0.001)
-    await outbox.wait(-1)
+    await outbox.grown()
     assert contents(outbox) == {STREAM: [0, 1, 2, 3]}
     pipeline.close()
     await task
@@ -172,7 +172,7 @@ async def test_a_tick_gathers_what_arrives_within_it(pipeline: Pipeline, outbox:
 
 async def test_without_readings_a_heartbeat_is_sealed(pipeline: Pipeline, outbox: Outbox) -> None:
     task = asyncio.create_task(pipeline.run())
-    await outbox.wait(-1)
+    await outbox.grown()
     pipeline.close()
     await task
     assert contents(outbox)[self_stream(GATEWAY)] == ["heartbeat", "shutdown"]
@@ -185,6 +185,19 @@ async def test_an_orderly_shutdown_keeps_what_had_arrived_and_says_so_last(pipel
     pipeline.close()
     await task
     assert contents(outbox) == {STREAM: [1], self_stream(GATEWAY): ["shutdown"]}
+
+
+async def test_a_segment_begun_on_request_needs_no_keys_of_the_one_before(pipeline: Pipeline, outbox: Outbox) -> None:
+    for number in range(2):
+        pipeline.submit(STREAM, [reading(number)])
+        await pipeline.flush()
+    assert outbox.segment_start() == 0
+    pipeline.begin_segment()
+    pipeline.submit(STREAM, [reading(2)])
+    await pipeline.flush()
+    assert outbox.segment_start() == 2
+    opens = [bool(parse(outbox.load(stored)).epochs) for stored in outbox.unreceipted(-1, 10)]
+    assert opens == [True, False, True]
 
 
 async def test_while_the_outbox_is_full_readings_wait_within_a_bound_and_none_is_lost_or_sealed_twice(

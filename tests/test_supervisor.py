@@ -56,7 +56,7 @@ async def started(site: Site) -> tuple[Gateway, asyncio.Task[None]]:
     daemon = gateway(site)
     task = asyncio.create_task(daemon.run(no_radio))
     async with asyncio.timeout(10):
-        await daemon.outbox.wait(daemon.outbox.newest)
+        await daemon.outbox.grown()
     return daemon, task
 
 
@@ -71,7 +71,7 @@ def bundles(site: Site) -> list[Link]:
 async def test_sigterm_ends_it_in_order_and_systemd_hears_of_both(site: Site, notified: socket.socket) -> None:
     daemon, task = await started(site)
     assert notified.recv(100) == b"READY=1"
-    before = daemon.outbox.newest
+    before = daemon.outbox.newest()
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(10):
         await task
@@ -94,7 +94,7 @@ async def test_a_service_manager_that_has_gone_does_not_disturb_an_orderly_end(
 ) -> None:
     daemon, task = await started(site)
     notified.close()
-    before = daemon.outbox.newest
+    before = daemon.outbox.newest()
     os.kill(os.getpid(), signal.SIGTERM)
     await task
     assert len(bundles(site)) == before + 2
@@ -120,7 +120,7 @@ async def test_a_box_that_boots_without_a_clock_says_so_and_tells_the_time_once_
     daemon = Gateway(load(site.gateway_config, GatewayConfig), clocks=system)
     task = asyncio.create_task(daemon.run(no_radio))
     async with asyncio.timeout(10):
-        await daemon.outbox.wait(daemon.outbox.newest)
+        await daemon.outbox.grown()
         assert daemon.clock.source is None
         assert "iomt_gateway_clock_known 0.0" in (await metrics_page(site))
         assert daemon.metrics.value("sealed_records_total") == 1

@@ -1,44 +1,26 @@
-"""The outbox: a log of segments on disk, from which only a receiver's receipts let anything go."""
+"""The outbox: a log of segments on disk for each lane, from which only a receiver's receipts let anything go."""
 
 import asyncio
-import fcntl
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
 
 from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError, OutboxLockedError
-from gateway.model import Cursor, Link, Receipt, ReceiptRange, SealedBundle, StoreId, StreamSpan
-from gateway.outbox.disk import Disk, delete_file, read_bytes, replace_file, settle
-from gateway.outbox.framing import Frame, decode_trailer
+from gateway.model import Cursor, Lane, Link, Receipt, ReceiptRange, SealedBundle, StoreId, StreamSpan
+from gateway.outbox.disk import Disk
+from gateway.outbox.files import Files, replace_file
+from gateway.outbox.log import Log, Stored
 from gateway.outbox.receipted import Receipted
-from gateway.outbox.segment import Memory, Segment, read_trailers, segment_path, segment_paths
-from gateway.outbox.shelf import OutboxStats, Shelf
-
-T = TypeVar("T")
+from gateway.outbox.segment import Segment, read_trailers, segment_paths
+from gateway.outbox.shelf import OutboxStats
 
 _BOOK = "receipted"
 _BOOK_INTERVAL_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A durable bundle; `position` orders all that one opened outbox holds, earlier processes' first."""
-
-    position: int
-    link: Link
-    size: int
-    """Bytes on the wire."""
-    count: int
-    """Records inside, of all streams."""
-    from_ms: int
-    """The oldest record's time, UTC milliseconds since 1970."""
+_URGENT = "urgent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,77 +37,100 @@ class Applied:
     """Of the ranges named, what all required stores have now."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Appended:
-    link: Link
-    cursors: tuple[Cursor, ...]
-    frames: bytes
-
-
 class Outbox:
     """Made by `open`. One task appends, syncs and rolls; everything else may be called at any time.
 
     `on_fsync` is called with the seconds that each write and fdatasync took; `on_damage` with `stats().missing`, which
-    `open` may have left above 0, each time that it grows.
+    `open` may have left above 0, each time that it grows; `on_failure` with what the file system refused while nobody
+    waited for it, which costs room, or redeliveries, and no bundle.
     """
 
-    def __init__(self, directory: Path, lock: int, *, gateway: str, segment_bytes: int, capacity_bytes: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        lock: int,
+        *,
+        gateway: str,
+        segment_bytes: int,
+        capacity_bytes: int,
+        files: Files,
+    ) -> None:
         self.on_fsync: Callable[[float], None] = lambda _: None
         self.on_damage: Callable[[int], None] = lambda _: None
         self._directory = directory
         self._lock = lock
         self._segment_bytes = segment_bytes
         self._capacity_bytes = capacity_bytes
+        self._files = files
         self._disk = Disk()
-        self._book = _read_book(directory / _BOOK)
+        self._book = _read_book(files, directory / _BOOK)
         self._book_saved_s = time.monotonic()
-        self._memory = Memory(gateway)
-        self._shelf = Shelf(self._book)
-        self._unreadable: set[int] = set()
-        self._numbers = count(1)
-        self._active: Segment | None = None
-        self._pending: list[_Appended] = []
         self._grown = asyncio.Event()
+        self._logs = {
+            lane: Log(lane, _place(directory, lane), gateway=gateway, files=files, disk=self._disk, book=self._book)
+            for lane in Lane
+        }
+        for log in self._logs.values():
+            log.on_durable = self._became_durable
+            log.on_damage = lambda: self.on_damage(self._missing())
 
     @classmethod
-    def open(cls, directory: Path, *, gateway: str, segment_bytes: int, capacity_bytes: int) -> "Outbox":
+    def open(
+        cls, directory: Path, *, gateway: str, segment_bytes: int, capacity_bytes: int, files: Files | None = None
+    ) -> "Outbox":
         """Lock the outbox, recover what earlier processes left by scanning it, and begin a segment of its own.
 
         Raises `OutboxLockedError`, `OutboxError` where the directory cannot be read or holds a segment of another
-        gateway, `OutboxWriteError`. Where there is no room for a segment it opens all the same, so that the backlog can
-        leave; `roll` then says what is wrong.
+        gateway. Where no segment can be made it opens all the same, so that the backlog can leave; `roll` then says
+        what is wrong.
         """
+        files = files or Files()
         with ExitStack() as undo:
             try:
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-                undo.callback(os.close, lock)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock = files.lock(directory / "lock")
+                undo.callback(files.close, lock)
                 outbox = cls(
-                    directory, lock, gateway=gateway, segment_bytes=segment_bytes, capacity_bytes=capacity_bytes
+                    directory,
+                    lock,
+                    gateway=gateway,
+                    segment_bytes=segment_bytes,
+                    capacity_bytes=capacity_bytes,
+                    files=files,
                 )
-                outbox._recover()
+                undo.callback(outbox._disk.close)
+                for lane, log in outbox._logs.items():
+                    files.make_directory(_place(directory, lane))
+                    log.recover()
             except BlockingIOError as error:
                 raise OutboxLockedError(f"{directory}: another process holds this outbox: stop it first") from error
             except OSError as error:
                 raise OutboxError(f"{directory}: cannot be opened: {error}") from error
-            undo.callback(outbox._disk.close)
-            with suppress(OutboxFullError):
-                outbox._begin(outbox._disk.submit(outbox._plan_segment()).result())
-            for segment in outbox._shelf.never_used():
-                outbox._delete(segment)
+            with suppress(OutboxFullError, OSError):
+                data = outbox._logs[Lane.DATA]
+                data.begin(outbox._disk.do(outbox._plan_segment(data)))
+            for log in outbox._logs.values():
+                for segment in log.shelf.never_used():
+                    outbox._delete(log, segment)
             undo.pop_all()
         return outbox
 
     @property
-    def head(self) -> Link | None:
-        """The newest durable bundle: what a chain opened now names as its predecessor."""
-        return self._memory.head
+    def on_failure(self) -> Callable[[OSError], None]:
+        """See the class; called in any thread."""
+        return self._disk.on_failure
+
+    @on_failure.setter
+    def on_failure(self, tell: Callable[[OSError], None]) -> None:
+        self._disk.on_failure = tell
+
+    def head(self, lane: Lane = Lane.DATA) -> Link | None:
+        """Return the newest durable bundle of a lane: what a chain opened now names as its predecessor."""
+        return self._logs[lane].memory.head
 
     @property
     def cursors(self) -> Mapping[str, Cursor]:
         """How far each device's stored records are durable here, by device."""
-        return MappingProxyType(self._memory.cursors)
+        return MappingProxyType(self._logs[Lane.DATA].memory.cursors)
 
     @property
     def store(self) -> StoreId | None:
@@ -141,100 +146,83 @@ class Outbox:
         """Forget only what so many stores have; one is enough without this."""
         self._book.require(stores)
 
-    def fits(self) -> bool:
-        """Whether the largest bundle, written twice, still fits in this segment; if not, roll."""
-        return self._active is not None and self._active.fits()
+    def fits(self, lane: Lane = Lane.DATA) -> bool:
+        """Whether the largest bundle, written twice, still fits in a lane's present segment; if not, roll."""
+        return self._logs[lane].fits()
 
-    async def roll(self) -> None:
-        """Finish this segment, which makes everything appended durable, and begin the next.
+    async def roll(self, lane: Lane = Lane.DATA) -> None:
+        """Finish a lane's segment, which makes everything appended durable, and begin the next.
 
-        Receipted segments make room, the oldest first. Raises `OutboxFullError` where that is not enough; nothing is
-        lost then, and it may be tried again after a receipt. Raises `OutboxWriteError`.
+        What a segment that failed did not keep is appended to the new one, the same bytes, and still has to be synced.
+        Receipted segments make room, the oldest first. Raises `OutboxFullError` where that is not enough, and
+        `OutboxWriteError`; nothing is lost then, and it may be tried again.
         """
-        while self._pending:
-            await self.sync()
+        log = self._logs[lane]
+        await log.settle()
+        log.retire()
         while True:
             try:
-                plan = self._plan_segment()
-                self._retire()
-                await self._run(plan, self._begin)
+                await self._disk.run(self._plan_segment(log), log.begin)
             except OutboxFullError:
-                oldest = next(self._shelf.removable(), None)
-                if oldest is None:
+                if not self._delete_receipted():
                     raise
-                self._delete(oldest)
             else:
                 return
 
-    def append(self, bundle: SealedBundle, cursors: Sequence[Cursor] = ()) -> None:
-        """Give a bundle the next place. It is not durable, and not seen by anybody, before `sync`.
+    def append(self, bundle: SealedBundle, cursors: Sequence[Cursor] = (), *, lane: Lane = Lane.DATA) -> None:
+        """Give a bundle the next place of its lane. It is not durable, and not seen by anybody, before `sync`.
 
-        Raises `OutboxWriteError` once a write has failed, `OutboxFullError` where it does not fit in this segment.
+        Cursors belong into the data lane. Raises `OutboxFullError` where it does not fit in this segment.
         """
-        self._disk.check()
-        if self._active is None:
-            raise OutboxFullError("there is no segment to append to: roll first")
-        frames = self._active.append(bundle, cursors)
-        self._pending.append(_Appended(bundle.link, tuple(cursors), frames))
+        self._logs[lane].append(bundle, cursors)
 
-    async def sync(self) -> None:
-        """Make everything appended so far durable, with one fdatasync in a thread.
+    async def sync(self, lane: Lane = Lane.DATA) -> None:
+        """Make everything appended to a lane so far durable, with one fdatasync in a thread.
 
-        If the caller is cancelled the sync still runs to its end. Raises `OutboxWriteError`, from then on always: what
-        was appended and not synced is not durable, and no later sync can make it so.
+        If the caller is cancelled the sync still runs to its end. Raises `OutboxWriteError`: then nothing is written to
+        this segment any more, and what was in flight waits for the next: roll, and sync.
         """
-        segment, batch = self._active, self._pending
-        if segment is None or not batch:
-            await self._run(lambda: None, lambda _: None)
-            return
-        self._pending = []
-        frames = b"".join(each.frames for each in batch)
-        work = partial(_write, segment, frames, segment.end - len(frames))
-        await self._run(work, partial(self._became_durable, batch))
+        await self._logs[lane].sync()
 
-    def unreceipted(self, after: int, limit: int) -> list[Stored]:
-        """Return up to `limit` durable bundles beyond position `after` (-1: from the first), ascending.
+    def unreceipted(self, after: int, limit: int, lane: Lane = Lane.DATA) -> list[Stored]:
+        """Return up to `limit` durable bundles of a lane beyond position `after` (-1: from the first), ascending.
 
         One that cannot be read any more is told to `on_damage`, left out, and stays where it is.
         """
-        found: list[Stored] = []
-        for segment, first, last in self._shelf.waiting(after):
-            for index in range(first, last + 1):
-                if len(found) >= limit:
-                    return found
-                with suppress(OutboxDamagedError):
-                    found.append(_describe(segment.base + index, self._read(segment, index)))
-        return found
+        return self._logs[lane].unreceipted(after, limit)
 
     def load(self, stored: Stored) -> bytes:
         """Return a bundle's wire bytes.
 
         Raises `OutboxDamagedError` if they cannot be read any more, or a receipt let them go meanwhile.
         """
-        if (place := self._shelf.at(stored.position)) is None:
+        log = self._logs[stored.lane]
+        if (place := log.shelf.at(stored.position)) is None:
             raise OutboxDamagedError(f"bundle {stored.link.no} is not held any more")
-        segment, index = place
-        return self._read(segment, index).bundle
+        return log.read(*place).bundle
 
-    @property
-    def newest(self) -> int:
-        """Position of the newest durable bundle, receipted or not; -1 if there is none."""
-        return self._shelf.durable - 1
+    def newest(self, lane: Lane = Lane.DATA) -> int:
+        """Return the position of a lane's newest durable bundle, receipted or not; if there is none, one less."""
+        return self._logs[lane].shelf.durable - 1
 
-    async def wait(self, after: int) -> None:
-        """Return as soon as a durable bundle lies beyond position `after`."""
-        while self.newest <= after:
-            await self._grown.wait()
+    def segment_start(self, lane: Lane = Lane.DATA) -> int:
+        """Return the position that the first bundle of a lane's present segment has, or will have.
+
+        Those before it need no keys of those from it on, and the other way round.
+        """
+        return self._logs[lane].shelf.segments[-1].base if self._logs[lane].shelf.segments else self.newest(lane) + 1
+
+    async def grown(self) -> None:
+        """Return when something has become durable from now on, in any lane."""
+        await self._grown.wait()
 
     def apply(self, receipt: Receipt) -> Applied:
         """Note what a receipt covers, after checking it against what was written here.
 
-        Segments that are receipted whole go once they take more than half the capacity, the oldest first; never the
-        newest, and none with something unreadable in it. A range whose last bundle is not held any more is passed over.
-        Raises `ReceiptError` for a store that speaks of the past or does not count, and `OutboxWriteError` once a write
-        has failed.
+        Segments that are receipted whole go once they take more than half the capacity, the oldest first; never a
+        lane's newest, and none with something unreadable in it. A range whose last bundle is not held any more is
+        passed over. Raises `ReceiptError` for a store that speaks of the past or does not count.
         """
-        self._disk.check()
         changes = self._book.changes
         resend = self._book.admit(receipt.store, receipt.counter, time.monotonic())
         bundles = mismatched = 0
@@ -244,9 +232,9 @@ class Outbox:
             if digest not in {None, named.hash} or not 0 <= named.first <= named.last:
                 mismatched += 1
             elif digest is not None:
-                waited = self._shelf.count_uncovered(named)
+                waited = self._count_uncovered(named)
                 self._book.cover(receipt.store, named)
-                bundles += waited - self._shelf.count_uncovered(named)
+                bundles += waited - self._count_uncovered(named)
                 covered += self._book.covered(named)
         if bundles:
             self._trim()
@@ -258,13 +246,13 @@ class Outbox:
 
     def stats(self) -> OutboxStats:
         """Return the outbox at a glance."""
-        waiting = list(self._shelf.waiting(-1))
-        oldest = self.unreceipted(-1, 1)
-        segments = self._shelf.segments
+        waiting = [each for log in self._logs.values() for each in log.waiting()]
+        oldest = [stored.from_ms for lane in Lane for stored in self.unreceipted(-1, 1, lane)]
+        segments = [segment for log in self._logs.values() for segment in log.shelf.segments]
         return OutboxStats(
             bundles=sum(last - first + 1 for _, first, last in waiting),
             bytes=sum(segment.extent(first, last) for segment, first, last in waiting),
-            oldest_ms=oldest[0].from_ms if oldest else None,
+            oldest_ms=min(oldest, default=None),
             segments=len(segments),
             disk_bytes=sum(segment.size for segment in segments),
             missing=self._missing(),
@@ -273,136 +261,88 @@ class Outbox:
     def close(self) -> None:
         """Let everything go; what was appended and not synced is forgotten. Never raises."""
         self._save_book(durable=True)
-        self._retire()
+        for log in self._logs.values():
+            log.retire()
         self._disk.close()
-        os.close(self._lock)
+        self._files.close(self._lock)
 
-    def _recover(self) -> None:
-        for unfinished in self._directory.glob("*.tmp"):
-            unfinished.unlink()
-        paths = segment_paths(self._directory)
-        if paths:
-            settle(paths[-1])
-        before: Segment | None = None
-        for path in paths:
-            segment, state = Segment.recover(path, self._memory, before)
-            if state is not None:
-                self._book.believe(state)
-            self._shelf.add(segment)
-            self._shelf.durable += segment.count
-            before = segment
-        self._numbers = count(1 if before is None else before.number + 1)
-
-    def _plan_segment(self) -> Callable[[], Segment]:
-        held = sum(each.end if each is self._active else each.size for each in self._shelf.segments)
+    def _plan_segment(self, log: Log) -> Callable[[], Segment]:
+        held = sum(segment.size for each in self._logs.values() for segment in each.shelf.segments)
         if held + self._segment_bytes > self._capacity_bytes:
             raise OutboxFullError(
                 f"the outbox holds {held} bytes that no receipt covers: restore the uplink, or raise"
                 f" outbox.capacity_bytes = {self._capacity_bytes}"
             )
-        path = segment_path(self._directory, next(self._numbers))
-        return partial(Segment.create, path, self._segment_bytes, self._memory.snapshot(self._book.state))
+        return log.create(self._segment_bytes)
 
-    def _begin(self, segment: Segment) -> None:
-        self._retire()
-        self._shelf.add(segment)
-        self._active = segment
-
-    def _retire(self) -> None:
-        if self._active is not None:
-            self._active.size = self._active.end
-            self._disk.submit(self._active.finish)
-            self._active = None
+    def _delete_receipted(self) -> bool:
+        """Let the oldest segment go that is receipted whole, data before urgent; False if there is none."""
+        for lane in reversed(Lane):
+            log = self._logs[lane]
+            for segment in log.shelf.removable():
+                self._delete(log, segment)
+                return True
+        return False
 
     def _trim(self) -> None:
-        removable = list(self._shelf.removable())
-        excess = sum(segment.size for segment in removable) - self._capacity_bytes // 2
-        for segment in removable:
+        removable = [(log, segment) for log in reversed(self._logs.values()) for segment in log.shelf.removable()]
+        excess = sum(segment.size for _, segment in removable) - self._capacity_bytes // 2
+        for log, segment in removable:
             if excess <= 0:
                 break
             excess -= segment.size
-            self._delete(segment)
+            self._delete(log, segment)
 
-    def _delete(self, segment: Segment) -> None:
-        self._shelf.remove(segment)
-        self._disk.submit(partial(delete_file, segment.path))
+    def _delete(self, log: Log, segment: Segment) -> None:
+        log.shelf.remove(segment)
+        self._disk.submit(partial(_delete_file, self._files, segment.path))
+
+    def _count_uncovered(self, named: ReceiptRange) -> int:
+        return sum(log.shelf.count_uncovered(named) for log in self._logs.values())
 
     def _hash_of(self, chain: bytes, no: int) -> bytes | None:
         """Return the hash of a bundle that was written here; None if it cannot be known any more, b"" if none was."""
-        head = self._memory.head
-        if head is not None and head.chain == chain and no > head.no:
-            return b""
-        if (place := self._shelf.find(chain, no)) is not None:
-            with suppress(OutboxDamagedError):
-                return decode_trailer(self._read(*place).trailer).link.hash
-        return self._book.hash_of(chain, no)
-
-    def _read(self, segment: Segment, index: int) -> Frame:
-        try:
-            return segment.read(index)
-        except OutboxDamagedError:
-            if (position := segment.base + index) not in self._unreadable:
-                self._unreadable.add(position)
-                self.on_damage(self._missing())
-            raise
+        found = (log.hash_of(chain, no) for log in self._logs.values())
+        return next((each for each in found if each is not None), self._book.hash_of(chain, no))
 
     def _missing(self) -> int:
-        return sum(segment.missing for segment in self._shelf.segments) + len(self._unreadable)
+        return sum(log.missing for log in self._logs.values())
 
     def _save_book(self, *, durable: bool) -> None:
         self._book_saved_s = time.monotonic()
-        self._disk.submit(partial(replace_file, self._directory / _BOOK, self._book.encode(), durable=durable))
+        path, data = self._directory / _BOOK, self._book.encode()
+        self._disk.submit(partial(replace_file, self._files, path, data, durable=durable))
 
-    def _became_durable(self, batch: Sequence[_Appended], seconds: float) -> None:
-        for each in batch:
-            self._memory.note(each.link, each.cursors)
-        self._shelf.durable += len(batch)
+    def _became_durable(self, seconds: float) -> None:
         self.on_fsync(seconds)
         self._grown.set()
         self._grown = asyncio.Event()
 
-    async def _run(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Do `work` in the disk's thread, then `done` here, even if the caller is cancelled meanwhile."""
-        future = asyncio.wrap_future(self._disk.submit(work))
-
-        def settled(finished: asyncio.Future[T]) -> None:
-            if finished.exception() is None:
-                done(finished.result())
-
-        future.add_done_callback(settled)
-        await asyncio.shield(future)
-
 
 def list_bundles(directory: Path) -> list[tuple[Link, tuple[StreamSpan, ...]]]:
-    """Return every bundle in an outbox that nobody holds open, in order, and change nothing.
+    """Return every bundle in an outbox that nobody holds open, lane by lane in order, and change nothing.
 
     Raises `OutboxError`, and `MalformedError` for what a later version wrote.
     """
+    files = Files()
     try:
-        return [(each.link, each.spans) for path in segment_paths(directory) for each in read_trailers(path)]
+        paths = [path for lane in Lane for path in segment_paths(files, _place(directory, lane))]
+        return [(each.link, each.spans) for path in paths for each in read_trailers(files, path)]
     except OSError as error:
         raise OutboxError(f"{directory}: cannot be read: {error}") from error
 
 
-def _describe(position: int, frame: Frame) -> Stored:
-    trailer = decode_trailer(frame.trailer)
-    return Stored(
-        position=position,
-        link=trailer.link,
-        size=len(frame.bundle),
-        count=sum(span.count for span in trailer.spans),
-        from_ms=min((span.from_ms for span in trailer.spans), default=0),
-    )
+def _place(directory: Path, lane: Lane) -> Path:
+    return directory / _URGENT if lane is Lane.URGENT else directory
 
 
-def _write(segment: Segment, frames: bytes, offset: int) -> float:
-    started_s = time.perf_counter()
-    segment.write(frames, offset)
-    return time.perf_counter() - started_s
+def _delete_file(files: Files, path: Path) -> None:
+    files.delete(path)
+    files.sync_directory(path.parent)
 
 
-def _read_book(path: Path) -> Receipted:
+def _read_book(files: Files, path: Path) -> Receipted:
     try:
-        return Receipted.decode(read_bytes(path, 0, path.stat().st_size))
+        return Receipted.decode(files.read(path, 0, files.size(path)))
     except FileNotFoundError:
         return Receipted()

@@ -1,26 +1,23 @@
 """One segment: a preallocated file of frames, and the little that is kept of it in memory."""
 
 import errno
-import os
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import MalformedError, OutboxDamagedError, OutboxError, OutboxFullError
-from gateway.model import Cursor, Link, SealedBundle
-from gateway.outbox.disk import NO_ROOM, read_bytes, sync_directory, write_all
+from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError
+from gateway.model import Cursor, Hole, Link, SealedBundle
+from gateway.outbox.files import NO_ROOM, Files
 from gateway.outbox.framing import (
     MAX_BUNDLE_BYTES,
     MAX_FRAME_BYTES,
     MAX_TRAILER_BYTES,
-    Damage,
     Frame,
     FrameKind,
     Snapshot,
-    StoreState,
     Trailer,
-    decode_snapshot,
     decode_trailer,
     encode_frame,
     encode_snapshot,
@@ -31,24 +28,6 @@ from gateway.outbox.framing import (
 )
 
 _SUFFIX = ".seg"
-
-
-@dataclass(slots=True)
-class Memory:
-    """What a restart must know; it is gathered from the segments in order, and each new one opens with it."""
-
-    gateway: str
-    head: Link | None = None
-    cursors: dict[str, Cursor] = field(default_factory=dict)
-
-    def note(self, link: Link, cursors: Sequence[Cursor]) -> None:
-        """Take in a durable bundle."""
-        self.head = link
-        self.cursors.update((cursor.device, cursor) for cursor in cursors)
-
-    def snapshot(self, state: StoreState) -> Snapshot:
-        """Return what a segment opens with."""
-        return Snapshot(self.gateway, self.head, tuple(self.cursors.values()), state)
 
 
 @dataclass(slots=True)
@@ -69,7 +48,7 @@ class Run:
 class Segment:
     """A file of frames. In memory: four bytes a bundle and one `Run` a chain; all else is read when it is wanted."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, files: Files, path: Path, size: int) -> None:
         self.path = path
         self.number = int(path.stem)
         self.base = 0
@@ -78,11 +57,14 @@ class Segment:
         """Bytes that it takes of the disk."""
         self.end = 0
         """Where the next frame goes."""
-        self.missing = 0
+        self.holes: list[Hole] = []
         """Bundles that must have been here and cannot be read."""
         self.suspect = False
         """It holds something that could not be read, so only a person deletes it."""
+        self.failed = False
+        """A write or a sync was refused. The next one may be called a success although the data is gone: never try."""
         self.runs: list[Run] = []
+        self._files = files
         self._offsets = array("I")
         self._fd = -1
 
@@ -91,30 +73,34 @@ class Segment:
         """How many bundles it holds."""
         return len(self._offsets)
 
+    @property
+    def missing(self) -> int:
+        """How many bundles must have been here and cannot be read."""
+        return sum(hole.count for hole in self.holes)
+
     @classmethod
-    def create(cls, path: Path, segment_bytes: int, snapshot: Snapshot) -> "Segment":
+    def create(cls, files: Files, path: Path, segment_bytes: int, snapshot: Snapshot) -> "Segment":
         """Make the file durable with its snapshot, written twice; it has its name only once it is whole.
 
         Raises `OutboxFullError` where there is no room, and `OSError`.
         """
-        if path.exists():
+        if files.exists(path):
             raise FileExistsError(errno.EEXIST, "a segment is never written over", path.name)
-        segment = cls(path, segment_bytes)
+        segment = cls(files, path, segment_bytes)
         frames = encode_twice(FrameKind.SNAPSHOT, b"", encode_snapshot(snapshot), 0)
         segment.end = len(frames)
         if not segment.fits():
             raise OutboxFullError(f"outbox.segment_bytes = {segment_bytes} is too small for what a restart must know")
         fresh = path.with_suffix(".tmp")
-        segment._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.posix_fallocate(segment._fd, 0, segment_bytes)
-            write_all(segment._fd, frames, 0)
-            os.fsync(segment._fd)
-            fresh.rename(path)
-            sync_directory(path.parent)
+            segment._fd = files.create(fresh)
+            files.allocate(segment._fd, segment_bytes)
+            files.write(segment._fd, frames, 0)
+            files.sync_all(segment._fd)
+            files.rename(fresh, path)
+            files.sync_directory(path.parent)
         except OSError as error:
-            os.close(segment._fd)
-            fresh.unlink(missing_ok=True)
+            segment._abandon(fresh)
             if error.errno in NO_ROOM:
                 raise OutboxFullError(
                     f"no room for a segment of {segment_bytes} bytes in {path.parent} ({error.strerror}): free space on"
@@ -123,50 +109,22 @@ class Segment:
             raise
         return segment
 
-    @classmethod
-    def recover(cls, path: Path, memory: Memory, before: "Segment | None") -> tuple["Segment", StoreState | None]:
-        """Read a segment of an earlier process into an index, and what it says into `memory`.
+    def _abandon(self, fresh: Path) -> None:
+        """Clear away what could not be made whole; if that fails too, the next start does it."""
+        with suppress(OSError):
+            self._files.close(self._fd)
+        with suppress(OSError):
+            self._files.delete(fresh)
 
-        `before` is the segment before it: its lost end shows in this one's snapshot. Nothing but zeros is cut off.
-        Raises `OutboxError` for a segment of another gateway, and `OSError`.
-        """
-        segment = cls(path, path.stat().st_size)
-        data = read_bytes(path, 0, segment.size)
-        state: StoreState | None = None
-        for found in scan(data):
-            segment.end = found.end
-            if isinstance(found, Damage):
-                continue
+    def cut(self) -> None:
+        """Give back the room behind the last frame of a segment that nobody appends to. Raises `OSError`."""
+        if self.size > self.end:
+            fd = self._files.open(self.path)
             try:
-                if found.kind == FrameKind.SNAPSHOT and state is None:
-                    snapshot = decode_snapshot(found.trailer)
-                    if snapshot.gateway != memory.gateway:
-                        raise OutboxError(
-                            f"{path}: a segment of gateway {snapshot.gateway}, and this is gateway {memory.gateway}:"
-                            " move it back to where it belongs, or give this gateway another directory"
-                        )
-                    if before is not None and before.number == segment.number - 1:
-                        before.mark_missing(_missing_between(memory.head, snapshot.head))
-                    memory.head, state = snapshot.head, snapshot.state
-                    memory.cursors = {cursor.device: cursor for cursor in snapshot.cursors}
-                elif found.kind == FrameKind.BUNDLE:
-                    trailer = decode_trailer(found.trailer)
-                    if trailer.link != memory.head:
-                        if state is not None:
-                            segment.mark_missing(_missing_between(memory.head, trailer.link) - 1)
-                        segment._index(trailer.link, found.offset)
-                        memory.note(trailer.link, trailer.cursors)
-            except MalformedError:
-                segment.suspect = True
-        segment.suspect |= state is None
-        segment.size = segment.end
-        os.truncate(path, segment.end)
-        return segment, state
-
-    def mark_missing(self, count: int) -> None:
-        """Note that `count` bundles must have been here."""
-        self.missing += max(count, 0)
-        self.suspect |= count > 0
+                self._files.truncate(fd, self.end)
+            finally:
+                self._files.close(fd)
+            self.size = self.end
 
     def fits(self) -> bool:
         """Whether the largest frame, written twice, still fits."""
@@ -184,25 +142,47 @@ class Segment:
         frames = encode(FrameKind.BUNDLE, bundle.data, trailer, self.end)
         if self.end + len(frames) > self.size:
             raise OutboxFullError("the bundle does not fit in this segment: roll first")
-        self._index(bundle.link, self.end)
+        self.index(bundle.link, self.end)
         self.end += len(frames)
         return frames
 
     def write(self, frames: bytes, offset: int) -> None:
         """Write `frames` at `offset` and make them durable.
 
-        Raises `OSError`.
+        Raises `OSError`; that is final for this segment, and what was not durable before belongs into another.
         """
-        write_all(self._fd, frames, offset)
-        os.fdatasync(self._fd)
+        if self.failed:
+            raise OSError(errno.EIO, "an earlier write or sync was refused", self.path.name)
+        try:
+            self._files.write(self._fd, frames, offset)
+            self._files.sync(self._fd)
+        except OSError:
+            self.failed = True
+            raise
+
+    def forget(self, count: int) -> None:
+        """Take the last `count` bundles out of the index: they were appended and never became durable."""
+        for _ in range(count):
+            self.end = self._offsets.pop()
+            self.runs[-1].count -= 1
+            if not self.runs[-1].count:
+                self.runs.pop()
+
+    def forget_beyond(self, last: Link) -> None:
+        """Take out of the index, and out of the holes, what comes after `last` of its chain."""
+        while self.runs and self.runs[-1].chain == last.chain and self.runs[-1].last > last.no:
+            self.forget(min(self.runs[-1].last - last.no, self.runs[-1].count))
+        self.holes = [hole for hole in self.holes if hole.chain != last.chain or hole.first <= last.no]
 
     def finish(self) -> None:
         """Give back the room that was not used, and close the file.
 
         Raises `OSError`.
         """
-        os.ftruncate(self._fd, self.end)
-        os.close(self._fd)
+        try:
+            self._files.truncate(self._fd, self.end)
+        finally:
+            self._files.close(self._fd)
 
     def extent(self, first: int, last: int) -> int:
         """Return how many bytes the bundles at first..last take here, second copies included."""
@@ -216,7 +196,7 @@ class Segment:
         """
         offset = self._offsets[index]
         try:
-            data = read_bytes(self.path, offset, self.extent(index, index))
+            data = self._files.read(self.path, offset, self.extent(index, index))
         except OSError as error:
             raise OutboxDamagedError(f"{self.path.name}: cannot be read: {error.strerror}") from error
         for found in scan(data, offset):
@@ -224,7 +204,8 @@ class Segment:
                 return found
         raise OutboxDamagedError(f"{self.path.name}: the bundle at byte {offset} cannot be read any more")
 
-    def _index(self, link: Link, offset: int) -> None:
+    def index(self, link: Link, offset: int) -> None:
+        """Take note of the bundle whose frame is at `offset`."""
         run = self.runs[-1] if self.runs else None
         if run is not None and run.chain == link.chain and run.last + 1 == link.no:
             run.count += 1
@@ -238,29 +219,20 @@ def segment_path(directory: Path, number: int) -> Path:
     return directory / f"{number:012}{_SUFFIX}"
 
 
-def segment_paths(directory: Path) -> list[Path]:
+def segment_paths(files: Files, directory: Path) -> list[Path]:
     """Return the segments in order; files of other names are not ours."""
-    return sorted(path for path in directory.glob(f"*{_SUFFIX}") if path.stem.isascii() and path.stem.isdecimal())
+    return [path for path in files.names(directory, _SUFFIX) if path.stem.isascii() and path.stem.isdecimal()]
 
 
-def read_trailers(path: Path) -> Iterator[Trailer]:
+def read_trailers(files: Files, path: Path) -> Iterator[Trailer]:
     """Yield what a segment says of each of its bundles, changing nothing.
 
     Raises `OSError`, `MalformedError`.
     """
     last: Link | None = None
-    for found in scan(read_bytes(path, 0, path.stat().st_size)):
+    for found in scan(files.read(path, 0, files.size(path))):
         if isinstance(found, Frame) and found.kind == FrameKind.BUNDLE:
             trailer = decode_trailer(found.trailer)
             if trailer.link != last:
                 yield trailer
             last = trailer.link
-
-
-def _missing_between(known: Link | None, link: Link | None) -> int:
-    """Return how many steps lead from `known` to `link`."""
-    if link is None or link == known:
-        return 0
-    if known is not None and known.chain == link.chain:
-        return link.no - known.no
-    return link.no + 1

@@ -29,16 +29,17 @@ class OutboxStats:
 class Shelf:
     """Segments, oldest first. A position counts bundles across them; it stays while older ones are removed."""
 
-    def __init__(self, book: Receipted) -> None:
+    def __init__(self, book: Receipted, *, first: int) -> None:
         self._book = book
+        self._first = first
         self.segments: list[Segment] = []
-        self.durable = 0
+        self.durable = first
         """Positions below are durable."""
 
     def add(self, segment: Segment) -> None:
         """Put `segment` behind the others."""
         newest = self.segments[-1] if self.segments else None
-        segment.base = 0 if newest is None else newest.base + newest.count
+        segment.base = self._first if newest is None else newest.base + newest.count
         self.segments.append(segment)
 
     def remove(self, segment: Segment) -> None:

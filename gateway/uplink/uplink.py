@@ -21,7 +21,8 @@ from gateway.envelope.keys import VerifyKey
 from gateway.envelope.receipt import decode_receipt
 from gateway.errors import ConnectionLostError, OutboxDamagedError, ReceiptError, UplinkError
 from gateway.observe.metrics import GatewayMetrics
-from gateway.outbox.outbox import Outbox, Stored
+from gateway.outbox.log import Stored
+from gateway.outbox.outbox import Outbox
 from gateway.uplink.mqtt import FAILURE, Connection, Will
 from gateway.uplink.session import Session
 
@@ -142,7 +143,7 @@ class Uplink:
     async def _watch(self, flow: "_Flow") -> None:
         """Wake the sender when something became durable."""
         while True:
-            await self._outbox.wait(self._outbox.newest)
+            await self._outbox.grown()
             flow.wake.set()
 
     async def _listen(self, connection: Connection, flow: "_Flow") -> None:

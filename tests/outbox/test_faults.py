@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import OutboxError, OutboxFullError, OutboxWriteError
 from gateway.model import Receipt, SealedBundle
-from gateway.outbox.disk import replace_file
+from gateway.outbox.files import Files, replace_file
 from gateway.outbox.outbox import Outbox
 
 Seal = Callable[..., SealedBundle]
@@ -28,38 +28,63 @@ class Refusing:
         return self.call(*arguments)
 
 
-async def test_a_failed_sync_is_final_and_is_not_tried_again(
+async def test_a_failed_sync_is_final_for_its_segment_and_the_same_bytes_go_into_the_next(
     outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox.append(seal())
     await outbox.sync()
     behind = threading.Event()
-    calls = []
+    synced: list[int] = []
 
-    def refuse(fd: int) -> None:
-        calls.append(fd)
+    def refuse_once(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
         behind.wait()
-        if len(calls) == 1:
+        if len(synced) == 1:
             raise OSError(errno.EIO, "I/O error")
 
-    monkeypatch.setattr(os, "fdatasync", refuse)
-    outbox.append(seal())
-    syncs = [asyncio.create_task(outbox.sync())]
-    await asyncio.sleep(0)
-    outbox.append(seal())
-    syncs.append(asyncio.create_task(outbox.sync()))
-    await asyncio.sleep(0)
+    monkeypatch.setattr(os, "fdatasync", refuse_once)
+    in_flight = [seal(), seal()]
+    syncs = []
+    for bundle in in_flight:
+        outbox.append(bundle)
+        syncs.append(asyncio.create_task(outbox.sync()))
+        await asyncio.sleep(0)
     behind.set()
     outcomes = await asyncio.gather(*syncs, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [OutboxWriteError, OutboxWriteError]
-    with pytest.raises(OutboxWriteError, match="check the disk"):
+    with pytest.raises(OutboxWriteError):
+        await outbox.sync()
+    with pytest.raises(OutboxFullError, match="roll"):
         outbox.append(seal())
-    for again in (outbox.sync, outbox.roll):
+    assert [stored.link.no for stored in outbox.unreceipted(-1, 10)] == [0]
+    assert not outbox.fits()
+    await outbox.roll()
+    await outbox.sync()
+    assert len(set(synced)) == len(synced) == 2
+    stored = outbox.unreceipted(-1, 10)
+    assert [each.position for each in stored] == [0, 1, 2]
+    assert [outbox.load(each) for each in stored[1:]] == [bundle.data for bundle in in_flight]
+
+
+async def test_what_a_failed_segment_did_keep_after_all_is_held_once(
+    reopen: Callable[..., Outbox], seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = reopen()
+    outbox.append(seal())
+    await outbox.sync()
+    bundles = [seal() for _ in range(3)]
+    for bundle in bundles:
+        outbox.append(bundle)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", Refusing(errno.EIO, os.fdatasync))
+        patch.setattr(os, "ftruncate", Refusing(errno.EIO, os.ftruncate))
         with pytest.raises(OutboxWriteError):
-            await again()
-    assert len(calls) == 1
-    (stored,) = outbox.unreceipted(-1, 10)
-    assert len(outbox.load(stored)) == 300
+            await outbox.sync()
+        await outbox.roll()
+        await outbox.sync()
+    for each in (outbox, reopen()):
+        assert [stored.link.no for stored in each.unreceipted(-1, 10)] == [0, 1, 2, 3]
+        assert each.stats().missing == 0
 
 
 async def test_a_segment_has_its_name_only_once_it_is_durable(
@@ -116,24 +141,31 @@ async def test_a_deletion_is_made_durable(
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
-async def test_a_segment_that_cannot_be_made_ends_writing(
+async def test_a_segment_that_cannot_be_made_is_told_and_the_next_attempt_makes_another(
     outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     outbox.append(seal())
     await outbox.sync()
     monkeypatch.setattr(os, call, Refusing(errno.EIO, getattr(os, call)))
-    with pytest.raises(OutboxWriteError):
+    with pytest.raises(OutboxWriteError, match="check the disk"):
         await outbox.roll()
-    with pytest.raises(OutboxWriteError):
-        outbox.append(seal())
-
-
-async def test_a_short_write_ends_writing(outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not outbox.fits()
+    await outbox.roll()
     outbox.append(seal())
-    monkeypatch.setattr(os, "pwrite", lambda _fd, data, _offset: len(data) - 1)
-    with pytest.raises(OutboxWriteError):
-        await outbox.sync()
+    await outbox.sync()
+    assert [stored.link.no for stored in outbox.unreceipted(-1, 10)] == [0, 1]
+
+
+async def test_a_short_write_ends_its_segment(outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox.append(seal())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda _fd, data, _offset: len(data) - 1)
+        with pytest.raises(OutboxWriteError):
+            await outbox.sync()
     assert outbox.unreceipted(-1, 10) == []
+    await outbox.roll()
+    await outbox.sync()
+    assert [stored.link.no for stored in outbox.unreceipted(-1, 10)] == [0]
 
 
 async def test_a_full_disk_says_how_to_go_on_and_is_not_final(
@@ -179,9 +211,9 @@ async def test_an_outbox_opens_on_a_full_disk_so_that_its_backlog_can_leave(
 
 def test_a_small_file_keeps_its_content_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "receipted"
-    replace_file(path, b"old", durable=True)
+    replace_file(Files(), path, b"old", durable=True)
     monkeypatch.setattr(os, "pwrite", Refusing(errno.ENOSPC, os.pwrite))
-    replace_file(path, b"new", durable=True)
+    replace_file(Files(), path, b"new", durable=True)
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("receipted", b"old")]
 
 

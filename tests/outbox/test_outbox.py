@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError, OutboxLockedError, ReceiptError
-from gateway.model import Cursor, Link, Receipt, SealedBundle, StoreId
+from gateway.model import Cursor, Lane, Link, Receipt, SealedBundle, StoreId
 from gateway.outbox.framing import MAX_BUNDLE_BYTES
 from gateway.outbox.outbox import Outbox, list_bundles
 from gateway.outbox.receipted import Receipted
 
 Seal = Callable[..., SealedBundle]
+NewChain = Callable[[], Seal]
 
 CGM = "AA:BB:CC:DD:EE:FF"
 
@@ -41,7 +42,7 @@ async def fill(outbox: Outbox, seal: Seal, segments: int, *, bundles: int = 4) -
 async def test_a_bundle_is_seen_once_it_is_synced_and_not_before(outbox: Outbox, seal: Seal) -> None:
     bundle = seal(size=500, records=7, time_ms=123_456)
     outbox.append(bundle)
-    assert (outbox.unreceipted(-1, 10), outbox.head) == ([], None)
+    assert (outbox.unreceipted(-1, 10), outbox.head()) == ([], None)
     await outbox.sync()
     (stored,) = outbox.unreceipted(-1, 10)
     assert (stored.position, stored.link, stored.size, stored.count, stored.from_ms) == (
@@ -52,7 +53,7 @@ async def test_a_bundle_is_seen_once_it_is_synced_and_not_before(outbox: Outbox,
         123_456,
     )
     assert outbox.load(stored) == bundle.data
-    assert outbox.head == bundle.link
+    assert outbox.head() == bundle.link
 
 
 async def test_what_is_appended_while_a_sync_runs_waits_for_the_next(
@@ -108,17 +109,18 @@ async def test_listing_goes_on_after_a_position_and_stops_at_its_limit(outbox: O
     assert outbox.unreceipted(then[-1].position, 10) == []
 
 
-async def test_waiting_ends_with_the_sync_that_goes_beyond(outbox: Outbox, seal: Seal) -> None:
+async def test_waiting_ends_with_the_next_sync_of_any_lane(outbox: Outbox, seal: Seal, new_chain: NewChain) -> None:
     outbox.append(seal())
     await outbox.sync()
-    await outbox.wait(-1)
-    waiting = asyncio.create_task(outbox.wait(0))
-    await asyncio.sleep(0.01)
-    assert not waiting.done()
-    outbox.append(seal())
-    await outbox.sync()
-    async with asyncio.timeout(1):
-        await waiting
+    await outbox.roll(Lane.URGENT)
+    for lane, make in ((Lane.DATA, seal), (Lane.URGENT, new_chain())):
+        waiting = asyncio.create_task(outbox.grown())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        outbox.append(make(), lane=lane)
+        await outbox.sync(lane)
+        async with asyncio.timeout(5):
+            await waiting
 
 
 async def test_chains_of_earlier_processes_stay_readable_in_order(
@@ -127,7 +129,7 @@ async def test_chains_of_earlier_processes_stay_readable_in_order(
     written = []
     for _ in range(3):
         outbox, seal = reopen(), new_chain()
-        assert outbox.head == (written[-1].link if written else None)
+        assert outbox.head() == (written[-1].link if written else None)
         for no in range(3):
             written.append(seal(opens_epoch=no == 0))
             outbox.append(written[-1])
@@ -154,7 +156,7 @@ async def test_cursors_and_head_outlive_the_segments_that_brought_them(
         outbox.apply(receipt(links[-1]))
     outbox = reopen()
     assert len(list(tmp_path.glob("*.seg"))) < 20
-    assert (outbox.head, outbox.cursors) == (links[-1], {CGM: replace(cursor, sequence=6)})
+    assert (outbox.head(), outbox.cursors) == (links[-1], {CGM: replace(cursor, sequence=6)})
 
 
 async def test_each_process_begins_a_segment_and_one_never_used_is_not_kept(

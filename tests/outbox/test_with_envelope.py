@@ -43,10 +43,10 @@ async def test_what_a_chain_writer_seals_comes_back_verified_and_chained_over_se
 ) -> None:
     for _ in range(2):
         outbox = reopen()
-        writer = begin(outbox.head)
+        writer = begin(outbox.head())
         for _ in range(40):
             await tick(outbox, writer, 1000)
-        assert outbox.head == writer.head
+        assert outbox.head() == writer.head
     outbox = reopen()
     stored = outbox.unreceipted(-1, 100_000)
     assert outbox.stats().segments > 3

@@ -90,7 +90,7 @@ def make_box(pki: Path, directory: Path, **changes: object) -> Box:
         chain=os.urandom(16),
         signer=signer_for(load_private_key(pki / "gateways" / GATEWAY / "sign.key")),
         recipients=[load_recipient_key(pki / "recipient.key").recipient],
-        predecessor=outbox.head,
+        predecessor=outbox.head(),
         random=os.urandom,
     )
     return Box(pki, outbox, uplink, metrics, writer, key_lists)
