@@ -1,30 +1,15 @@
-"""Another library, installed with its locked requirements into an environment of its own, measured by turns with us."""
+"""Another library that decodes the same values, measured by turns with us."""
 
 import json
 import subprocess
-import sys
-import venv
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench._peers import interpreter
+
 _ROOT = Path(__file__).parents[1]
-_ENVIRONMENT = _ROOT / ".bench-peers"
-_LOCK = _ROOT / "requirements" / "peers.txt"
-
-
-def _python() -> Path:
-    """The interpreter of the peers' environment; made at the first call, and anew when the lock has changed."""
-    python = _ENVIRONMENT / "bin" / "python"
-    ready = _ENVIRONMENT / ".ready"
-    if not ready.exists() or ready.read_bytes() != _LOCK.read_bytes():
-        print(f"installing {_LOCK.relative_to(_ROOT)} into {_ENVIRONMENT.name}", file=sys.stderr)
-        venv.create(_ENVIRONMENT, clear=True, with_pip=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        subprocess.run([*pip, "-r", str(_LOCK)], check=True)
-        ready.write_bytes(_LOCK.read_bytes())
-    return python
 
 
 class Peer:
@@ -38,7 +23,7 @@ class Peer:
         """Values that the peer does not decode at all, and what it says."""
 
     def __enter__(self) -> Self:
-        command = [str(_python()), "-m", "bench._decode_peer", self._library, str(self._calls)]
+        command = [str(interpreter(self._library)), "-m", "bench._decode_peer", self._library, str(self._calls)]
         self._process = subprocess.Popen(
             command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
