@@ -30,7 +30,9 @@ class Extra(IntEnum):
     SEQUENCE = 3
     """The device's own record number: GLS sequence number, CGM time offset in minutes."""
     SESSION = 4
-    """What the sequence counts within (text): CGM session start, GLS base time, as the device said it."""
+    """What the sequence counts within (text): CGM session start, GLS base time, as the device first said it.
+
+    It begins with `~` if the device cannot date it, or dates it wrongly: then it is the gateway's own name."""
     DEVICE_TIME = 5
     """The device's own time as sent (text, ISO 8601 without zone)."""
     BACKFILLED = 6
@@ -183,7 +185,7 @@ class Cursor:
 
     device: str
     session: str
-    """CGM: session start; GLS: base time of the newest record; as the device said it."""
+    """CGM: session start; GLS: base time of the newest record; as in `Extra.SESSION`."""
     sequence: int
 
 

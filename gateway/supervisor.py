@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from gateway import __version__
+from gateway.ble.collector import Backfill
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links, LinkState
 from gateway.ble.radio import Radio
@@ -220,6 +221,9 @@ class Gateway:
         states = Counter(state.value for state in self._states().values())
         for state in LinkState:
             self.metrics.devices.labels(state=state.value).set(states[state.value])
+        backfills = Counter(self.links.backfills.values() if self.links else ())
+        for backfill in Backfill:
+            self.metrics.backfills.labels(state=backfill.value).set(backfills[backfill])
         return self.metrics.render()
 
     def _states(self) -> Mapping[str, LinkState]:
@@ -229,6 +233,7 @@ class Gateway:
         """The daemon at a glance, for the control API."""
         stats = self.outbox.stats()
         states = self._states()
+        backfills = self.links.backfills if self.links else {}
         return api.Status(
             gateway=self.config.gateway.id,
             version=__version__,
@@ -244,7 +249,12 @@ class Gateway:
             bundles_parked=self.metrics.value("uplink_parked_bundles"),
             key_list_serial=self.keys.current.serial,
             devices=tuple(
-                api.DeviceStatus(each.address, each.profile, states.get(each.address, LinkState.DOWN).value)
+                api.DeviceStatus(
+                    each.address,
+                    each.profile,
+                    states.get(each.address, LinkState.DOWN).value,
+                    backfills.get(each.address, Backfill.OPEN).value,
+                )
                 for each in self.inventory.devices
             ),
         )

@@ -108,7 +108,9 @@ async def test_the_control_api_tells_the_state(site: Site) -> None:
     assert status["bundles_waiting"] == 1
     assert status["records_sealed"] == 2  # start and clock anchor
     assert status["chain"] == daemon.writer.chain.hex()
-    assert status["devices"] == [{"address": "F0:00:00:00:00:01", "profile": "cgm", "state": "link-down"}]
+    assert status["devices"] == [
+        {"address": "F0:00:00:00:00:01", "profile": "cgm", "state": "link-down", "backfill": "open"}
+    ]
     os.kill(os.getpid(), signal.SIGTERM)
     await task
 

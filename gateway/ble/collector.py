@@ -7,7 +7,9 @@ durable together.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from enum import Enum
 
 from bleak import BleakClient
 from bleak.backends.characteristic import BleakGATTCharacteristic
@@ -18,16 +20,35 @@ from gateway.ble.profiles import RACP, Profile
 from gateway.ble.progress import Item, Numbering, Progress
 from gateway.ble.racp import Transfer
 from gateway.errors import BondError, DecodeError, DeviceError, LinkError, ProcedureError
+from gateway.health import racp
+from gateway.health.crc import CrcError
 from gateway.model import Cursor, Extra, Frame, Reading, Reason
 
 Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
 OnError = Callable[[DeviceError], None]
 
+
+class Backfill(Enum):
+    """Whether everything that a wearable has stored is here, as of its last link."""
+
+    NONE = "none"
+    """It stores nothing."""
+    OPEN = "open"
+    """Not known to be, or known not to be: it is asked again until all is here."""
+    COMPLETE = "complete"
+
+
+OnBackfill = Callable[[Backfill], None]
+
 _GROUP = 128
 _QUEUE = 8192
 _RESYNC_S = 60.0
 """How often to ask for stored records again while connected: some meters never send one unasked."""
-_REFUSED_S = 2.0
+_RETRY_S = 2.0
+_RETRY_MAX_S = 600.0
+"""After each failure the pause doubles up to this: asking costs the wearable's battery."""
+_PROCEDURE_IN_PROGRESS = (0x80, 0xFE)
+"""ATT errors of GLS 1.0.1 and of the Core specification."""
 _NOT_SECURE_ENOUGH = (0x05, 0x0F)
 """ATT errors: insufficient authentication, insufficient encryption."""
 
@@ -41,7 +62,8 @@ class Collector:
     """Collects from one wearable for as long as one link lasts.
 
     `sink` takes readings of the device's stream, and the cursor they bring about; `on_error` takes what was wrong with
-    single values or transfers, after which collection goes on; `now_ms` tells gateway time.
+    single values or transfers, after which collection goes on; `on_backfill` hears at every change whether all stored
+    records are here; `now_ms` tells gateway time.
     """
 
     def __init__(
@@ -52,6 +74,7 @@ class Collector:
         cursor: Cursor | None,
         sink: Sink,
         on_error: OnError,
+        on_backfill: OnBackfill,
         racp_timeout_s: float,
         now_ms: Callable[[], int],
     ) -> None:
@@ -60,6 +83,7 @@ class Collector:
         self._progress = Progress(device.address, profile.numbering, cursor)
         self._sink = sink
         self._on_error = on_error
+        self._on_backfill = on_backfill
         self._racp_timeout_s = racp_timeout_s
         self._now_ms = now_ms
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_QUEUE)
@@ -67,6 +91,9 @@ class Collector:
         self._transfer: Transfer | None = None
         self._held: list[Item] = []
         self._next_transfer = 0.0
+        self._retry_s = _RETRY_S
+        self._not_before = 0.0
+        self._everything = False
         self._clock = asyncio.get_running_loop().time
 
     @property
@@ -163,10 +190,12 @@ class Collector:
 
     async def _on_measurement(self, frame: Frame) -> None:
         try:
-            items = self._profile.items(frame)
+            items, damaged = self._profile.items(frame)
         except DecodeError as error:
-            self._on_error(error)
-            return
+            items, damaged = [], error
+            if self._transfer is not None and not isinstance(error, CrcError):
+                # It came as it is stored: asking again would not help, and it must not keep the cursor for ever.
+                await self._write(self._transfer.recorded(frame.value, self._clock()))
         for item in items:
             if self._transfer is not None and item.sequence is not None:
                 await self._write(self._transfer.recorded(item.key, self._clock()))
@@ -174,12 +203,21 @@ class Collector:
                     self._hold(item)
             elif self._progress.fresh(item):
                 self._on_live(item)
+        if damaged is not None:
+            self._on_error(damaged)
+            self._progress.missed()
+            self._fetch_after(self._retry_s)
 
     def _on_live(self, item: Item) -> None:
         cursor = self._progress.live(item)
         self._sink(self._device.stream, item.readings, cursor)
         if item.sequence is not None and not self._progress.complete:
-            self._next_transfer = min(self._next_transfer, self._clock())
+            self._fetch_after(0.0)
+
+    def _fetch_after(self, pause_s: float) -> None:
+        """There may be more in the wearable's store; ask within `pause_s`, or as soon as a failure allows."""
+        self._tell_backfill()
+        self._next_transfer = max(self._not_before, min(self._next_transfer, self._clock() + pause_s))
 
     def _hold(self, item: Item) -> None:
         """Keep a stored record until its group is full; the last one always waits, for the cursor to come with it."""
@@ -198,10 +236,12 @@ class Collector:
     async def _begin(self) -> None:
         """Learn what the device is and how its clock stands; start to fetch what it has stored since the cursor."""
         self._next_transfer = self._clock() + _RESYNC_S
-        await self._profile.prepare(self._read)
+        await self._profile.prepare(self._read, self._progress.cursor)
         if self._profile.numbering is Numbering.NONE or not self._client.services.get_characteristic(uuid(RACP)):
+            self._on_backfill(Backfill.NONE)
             return
-        first = self._progress.begin(self._profile.session)
+        first = self._progress.begin(self._profile.session, everything=self._everything)
+        self._tell_backfill()
         self._transfer = Transfer(first=first, timeout_s=self._racp_timeout_s)
         await self._write(self._transfer.begin(self._clock()))
 
@@ -210,17 +250,33 @@ class Collector:
         if self._transfer is None or not self._transfer.ended:
             return
         transfer, self._transfer = self._transfer, None
+        if transfer.cannot_select and not self._everything:
+            self._everything = True
+            await self._begin()
+            return
         try:
             transfer.check()
         except ProcedureError as error:
-            self._hand_on(None)
-            self._on_error(error)
+            self._failed(ProcedureError(f"{self._device.address}: {error}"))
             return
+        self._retry_s, self._not_before = _RETRY_S, 0.0
         if self._progress.finish():
             self._hand_on(self._progress.cursor)
+            self._tell_backfill()
         else:
             self._hand_on(None)
             await self._begin()
+
+    def _failed(self, error: DeviceError) -> None:
+        """A transfer came to nothing: what came is handed on, the rest is asked for again after a pause."""
+        self._hand_on(None)
+        self._on_error(error)
+        self._not_before = self._clock() + self._retry_s
+        self._next_transfer = self._not_before
+        self._retry_s = min(2 * self._retry_s, _RETRY_MAX_S)
+
+    def _tell_backfill(self) -> None:
+        self._on_backfill(Backfill.COMPLETE if self._progress.complete else Backfill.OPEN)
 
     async def _write(self, command: bytes | None) -> None:
         """Write to the control point. A device that refuses is asked again a little later; live values go on."""
@@ -230,9 +286,10 @@ class Collector:
             await self._client.write_gatt_char(uuid(RACP), command, response=True)
         except BleakGATTProtocolError as error:
             self._transfer = None
-            self._hand_on(None)
-            self._next_transfer = self._clock() + _REFUSED_S
-            self._on_error(self._refused(error))
+            self._failed(self._refused(error))
+            if error.code in _PROCEDURE_IN_PROGRESS:
+                with suppress(BleakGATTProtocolError):
+                    await self._client.write_gatt_char(uuid(RACP), racp.encode_abort(), response=True)
 
 
 def _from_store(reading: Reading) -> Reading:

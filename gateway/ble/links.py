@@ -5,11 +5,12 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 
 from bleak import BleakClient
 from bleak.exc import BleakError
 
-from gateway.ble.collector import Collector, OnError, Sink
+from gateway.ble.collector import Backfill, Collector, OnError, Sink
 from gateway.ble.inventory import Device, Inventory
 from gateway.ble.profiles import profile_for
 from gateway.ble.radio import Radio
@@ -63,6 +64,8 @@ class Links:
         self._connecting = asyncio.Lock()
         self.states = {device.address: LinkState.DOWN for device in inventory.devices}
         """Link state by address, for the control API."""
+        self.backfills = dict.fromkeys(self.states, Backfill.OPEN)
+        """By address, whether all that the wearable stores is here."""
 
     async def run(self) -> None:
         """Serve forever. Raises an `ExceptionGroup` with a `LinkError` when the radio itself has gone."""
@@ -99,6 +102,7 @@ class Links:
             cursor=self._cursors.get(device.address),
             sink=self._sink,
             on_error=self._on_error,
+            on_backfill=partial(self.backfills.__setitem__, device.address),
             racp_timeout_s=self._config.racp_timeout_s,
             now_ms=self._clock.now_ms,
         )

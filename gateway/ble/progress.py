@@ -15,6 +15,9 @@ from gateway.model import Cursor, Reading
 _WRAP = 1 << 16
 _NEAR_WRAP = _WRAP - 1024
 
+OWN_NAME = "~"
+"""What the name of a session begins with that the device cannot date, or dates wrongly; the rest is the gateway's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -47,30 +50,33 @@ class Progress:
         self._numbering = numbering
         self.cursor = cursor
         self._seen: set[Hashable] = set()
+        self._lowest: Cursor | None = None
         self._highest: Cursor | None = None
         self._anchored = True
         self._first = 0
         self.complete = False
         """No hole is known: live records may move the cursor."""
 
-    def begin(self, session: str | None) -> int | None:
-        """Start a transfer; returns the first sequence to ask for, None for all.
+    def begin(self, session: str, *, everything: bool = False) -> int | None:
+        """Start a transfer; returns the first sequence to ask for, None for all or if `everything` is wanted.
 
-        `session` is the one that runs now; an offset device that cannot tell it is asked for everything. A counter's
-        cursor record is asked for again: if it has gone or changed, the meter was reset and everything is new.
+        `session` is the one that an offset device is in now. A counter's cursor record is asked for again: if it has
+        gone or changed, the meter was reset and everything is new.
         """
         if self._numbering is Numbering.OFFSET and self.cursor and self.cursor.session != session:
             self.cursor = None
         self.complete = False
-        self._highest = None
+        self._lowest = self._highest = None
         self._first = 0
         self._anchored = self.cursor is None or self._numbering is Numbering.OFFSET
-        if self.cursor is None:
+        if self.cursor is None or everything:
             return None
         if self._numbering is Numbering.OFFSET:
             self._first = min(self.cursor.sequence + 1, _WRAP - 1)
             return self._first
-        return self.cursor.sequence if self.cursor.sequence < _NEAR_WRAP else None
+        # Without a date its record looks the same after a reset, and lower numbers may be new.
+        doubtful = self.cursor.sequence >= _NEAR_WRAP or self.cursor.session.startswith(OWN_NAME)
+        return None if doubtful else self.cursor.sequence
 
     def fresh(self, item: Item) -> bool:
         """Take note of a stored record; False: it was handed on before, now or by an earlier connection.
@@ -82,7 +88,9 @@ class Progress:
         if self._numbering is Numbering.OFFSET and item.sequence < self._first:
             raise ProcedureError(f"{self._device}: its session has started over")
         here = Cursor(self._device, item.session, item.sequence)
-        if self._highest is None or here.sequence > self._highest.sequence:
+        if self._lowest is None or self._ahead(here.sequence) < self._ahead(self._lowest.sequence):
+            self._lowest = here
+        if self._highest is None or self._ahead(here.sequence) > self._ahead(self._highest.sequence):
             self._highest = here
         if self._numbering is Numbering.COUNTER and here == self.cursor:
             self._anchored = True
@@ -95,27 +103,52 @@ class Progress:
         return True
 
     def finish(self) -> bool:
-        """A transfer was complete. False: the meter was reset meanwhile, begin again with all its records."""
+        """A transfer was complete. False: the meter was reset meanwhile, begin again with all its records.
+
+        A counter whose higher numbers are older counts backwards, or has just wrapped: no cursor can stand for it.
+        """
         if not self._anchored:
             self.cursor = None
             return False
-        if self._highest and (self.cursor is None or self._highest.sequence > self.cursor.sequence):
-            self._move(self._highest)
         self.complete = True
+        if self._counts_backwards():
+            self.cursor = None
+        elif self._highest and (self.cursor is None or self._ahead(self._highest.sequence) > 0):
+            self._move(self._highest)
         return True
 
     def live(self, item: Item) -> Cursor | None:
         """A fresh record came by itself. Returns the cursor if it moves; otherwise see whether it is still `complete`.
 
-        A hole before the record ends completeness until the next transfer.
+        A hole before the record ends completeness until the next transfer. A counter that goes back has been reset or
+        counts backwards: then all records are wanted.
         """
         if not self.complete or item.sequence is None:
             return None
         if not self._follows(item.sequence):
             self.complete = False
+            if self._numbering is Numbering.COUNTER and self._ahead(item.sequence) < 0:
+                self.cursor = None
             return None
         self._move(Cursor(self._device, item.session, item.sequence))
         return self.cursor
+
+    def _counts_backwards(self) -> bool:
+        if self._numbering is not Numbering.COUNTER or self._lowest is None or self._highest is None:
+            return False
+        dated = not (self._lowest.session + self._highest.session).count(OWN_NAME)
+        return dated and self._lowest.session > self._highest.session
+
+    def missed(self) -> None:
+        """A record could not be read: there is a hole until the next transfer."""
+        self.complete = False
+
+    def _ahead(self, sequence: int) -> int:
+        """How many numbers `sequence` lies beyond the cursor; a counter that has wrapped counts on."""
+        if self.cursor is None:
+            return sequence
+        ahead = sequence - self.cursor.sequence
+        return ahead if self._numbering is Numbering.OFFSET else (ahead + _WRAP // 2) % _WRAP - _WRAP // 2
 
     def _move(self, cursor: Cursor) -> None:
         self.cursor = cursor

@@ -1,8 +1,9 @@
 """Record Access Control Point (0x2A52), the collector's side: fetch what a wearable has stored, and know if it is all.
 
 Sans-IO: the caller writes the bytes it is given, feeds indications and records, and says what time it is. One transfer
-asks how many records there are from `first` on, then for the records, and is complete only if the wearable says
-"success" and sent at least as many as it had announced. It never deletes. (GLS 1.0.1, CGMS 1.0.2: section 3.)
+asks how many records there are from `first` on, then for the records, and counts again, because records that are made
+meanwhile come in between and would stand in for others. It is complete only if the wearable says "success" and sent at
+least as many as either count. It never deletes. (GLS 1.0.1, CGMS 1.0.2: section 3.)
 """
 
 from collections.abc import Hashable
@@ -14,12 +15,19 @@ from gateway.health import racp
 _ABORT_S = 5.0
 _SPARE = 100
 """Records beyond twice the announced number before a wearable counts as never ending."""
+_CANNOT_SELECT = (
+    racp.Code.INVALID_OPERATOR,
+    racp.Code.OPERATOR_NOT_SUPPORTED,
+    racp.Code.INVALID_OPERAND,
+    racp.Code.OPERAND_NOT_SUPPORTED,
+)
 
 
 class _State(Enum):
     IDLE = auto()
     COUNTING = auto()
     REPORTING = auto()
+    RECOUNTING = auto()
     ABORTING = auto()
     ENDED = auto()
 
@@ -41,6 +49,8 @@ class Transfer:
         self._failure: str | None = None
         self.deadline = 0.0
         """When `expired` must be called, unless something is fed before."""
+        self.cannot_select = False
+        """It failed because the wearable knows no request for records from a number on: ask for all."""
 
     @property
     def ended(self) -> bool:
@@ -54,12 +64,11 @@ class Transfer:
 
     def begin(self, now: float) -> bytes:
         """What to write first."""
-        self._enter(_State.COUNTING, now)
-        return racp.encode_request(racp.Opcode.REPORT_NUMBER, first=self._first)
+        return self._count(_State.COUNTING, now)
 
     def recorded(self, key: Hashable, now: float) -> bytes | None:
         """A record has come; `key` tells it from others. Returns what to write, if anything."""
-        if self._state is not _State.REPORTING:
+        if self._state not in (_State.REPORTING, _State.RECOUNTING):
             return None
         self.deadline = now + self._timeout_s
         self._records.add(key)
@@ -79,10 +88,14 @@ class Transfer:
         match answer:
             case racp.NumberOfRecords(count, racp.Opcode.NUMBER_RESPONSE) if self._state is _State.COUNTING:
                 return self._announce(count, now)
+            case racp.NumberOfRecords(count, racp.Opcode.NUMBER_RESPONSE) if self._state is _State.RECOUNTING:
+                self._compare(max(count, self._announced))
             case racp.Response(racp.Opcode.REPORT_NUMBER, code) if self._state is _State.COUNTING:
                 return self._count_answered(code, now)
+            case racp.Response(racp.Opcode.REPORT_NUMBER, code) if self._state is _State.RECOUNTING:
+                self._end(f"will not count its records again: response code {code}")
             case racp.Response(racp.Opcode.REPORT, code) if self._state is _State.REPORTING:
-                self._report_answered(code)
+                return self._report_answered(code, now)
             case racp.Response(racp.Opcode.ABORT, _) if self._state is _State.ABORTING:
                 self._state = _State.ENDED
         return None
@@ -114,16 +127,26 @@ class Transfer:
     def _count_answered(self, code: int, now: float) -> bytes | None:
         if code == racp.Code.NO_RECORDS:
             return self._announce(0, now)
+        self.cannot_select = self._first is not None and code in _CANNOT_SELECT
         self._end(f"will not count its records: response code {code}")
         return None
 
-    def _report_answered(self, code: int) -> None:
-        if code != racp.Code.SUCCESS:
-            self._end(f"did not send its records: response code {code}")
-        elif self.count < self._announced:
-            self._end(f"announced {self._announced} records and sent {self.count}")
+    def _report_answered(self, code: int, now: float) -> bytes | None:
+        if code == racp.Code.SUCCESS:
+            return self._count(_State.RECOUNTING, now)
+        self.cannot_select = self._first is not None and code in _CANNOT_SELECT
+        self._end(f"did not send its records: response code {code}")
+        return None
+
+    def _compare(self, announced: int) -> None:
+        if self.count < announced:
+            self._end(f"announced {announced} records and sent {self.count}")
         else:
             self._state = _State.ENDED
+
+    def _count(self, state: _State, now: float) -> bytes:
+        self._enter(state, now)
+        return racp.encode_request(racp.Opcode.REPORT_NUMBER, first=self._first)
 
     def _abort(self, failure: str, now: float) -> bytes:
         self._failure = failure

@@ -69,5 +69,7 @@ def _status(arguments: argparse.Namespace) -> int:
     devices = status.pop("devices")
     common.show(status)
     for device in devices:
-        print(f"  {device['address']}  {device['profile']:5}  {device['state']}")
+        print(
+            f"  {device['address']}  {device['profile']:5}  {device['state']:9}  stored records: {device['backfill']}"
+        )
     return 0

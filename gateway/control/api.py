@@ -15,11 +15,13 @@ SOCKET = "control.sock"
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """One wearable: its address, profile and link."""
+    """One wearable: its address, profile and link, and whether its stored records are all here."""
 
     address: str
     profile: str
     state: str
+    backfill: str
+    """none: it stores nothing; open: there is a gap, or may be; complete."""
 
 
 @dataclass(frozen=True, slots=True)

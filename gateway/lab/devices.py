@@ -53,11 +53,11 @@ class Cgm(Peripheral):
         super().__init__(link, name="Virtual CGM", address=CGM_ADDRESS, service=0x181F, ledger=ledger)
         self._pace = pace or CgmPace()
         self._glucose = Glucose(seed)
-        self._measurement = self.notifying(0x2AA7)
-        self.store = RecordStore(self, self._measurement)
+        self.measurement = self.notifying(0x2AA7)
+        self.store = RecordStore(self, self.measurement)
         self.add_service(
             0x181F,
-            self._measurement,
+            self.measurement,
             self.readable(0x2AA8, cgm.Feature(features=_E2E_CRC, sample_type=_INTERSTITIAL_FLUID).encode),
             self.readable(0x2AA9, self._status),
             self.readable(0x2AAA, lambda: _session_start(self._session_start)),
@@ -71,7 +71,8 @@ class Cgm(Peripheral):
             self._measure(offset, backlog=True)
 
     def _status(self) -> bytes:
-        return cgm.Status(offset_min=self._offset(), status=0, cal_temp=0, warning=0).encode(e2e_crc=True)
+        """The session's true age: what lags is the clock that it measures by."""
+        return cgm.Status(offset_min=int(self._age_min()), status=0, cal_temp=0, warning=0).encode(e2e_crc=True)
 
     def _begin_session(self, age_s: float) -> None:
         start = datetime.now(_ZONE) - timedelta(seconds=age_s)
@@ -87,8 +88,10 @@ class Cgm(Peripheral):
     def _offset(self) -> int:
         """Minutes since the session began, by the device's own clock."""
         ahead_min = (time.monotonic() - self._started) / self._pace.minute_s
-        true_min = (datetime.now(_ZONE) - self._session_start).total_seconds() / 60
-        return int(min(self._started_offset + ahead_min, max(true_min, self._started_offset)))
+        return int(min(self._started_offset + ahead_min, max(self._age_min(), self._started_offset)))
+
+    def _age_min(self) -> float:
+        return (datetime.now(_ZONE) - self._session_start).total_seconds() / 60
 
     async def run(self) -> None:
         """Measure whenever another interval of device time has passed."""
@@ -101,7 +104,7 @@ class Cgm(Peripheral):
 
     async def measure(self, offset: int) -> None:
         """Store one record and tell it to whoever listens."""
-        await self.notify(self._measurement, self._measure(offset))
+        await self.notify(self.measurement, self._measure(offset))
 
     def _measure(self, offset: int, *, backlog: bool = False) -> bytes:
         value = self._glucose.step(offset)
@@ -115,7 +118,7 @@ class Cgm(Peripheral):
             sent_ms=sent_ms,
             session=self.session,
             sequence=offset,
-            linked=bool(self.subscribers(self._measurement)),
+            linked=bool(self.subscribers(self.measurement)),
             stored=True,
             backlog=backlog,
         )

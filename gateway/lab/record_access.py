@@ -24,14 +24,15 @@ class RecordStore:
     """Keeps records by sequence and serves them on request.
 
     `characteristic` sends the records. `answer` is what a request leads to, (records to send, response): a test puts
-    another in its place to see what a gateway makes of a wearable that is busy, lies or stays silent.
+    another in its place to see what a gateway makes of a wearable that is busy, lies or stays silent. What runs
+    now is `procedure`.
     """
 
     def __init__(self, peripheral: Peripheral, characteristic: Characteristic[bytes]) -> None:
         self._peripheral = peripheral
         self._characteristic = characteristic
         self._records: list[tuple[int, bytes]] = []
-        self._procedure: asyncio.Task[None] | None = None
+        self.procedure: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.control_point = peripheral.control_point(UUID, self._on_write)
         self.answer: Callable[[bytes], tuple[Records, bytes | None]] = self.serve
@@ -79,11 +80,11 @@ class RecordStore:
         subscribed = self._peripheral.subscribers
         if connection not in subscribed(self.control_point) or connection not in subscribed(self._characteristic):
             raise ATT_Error(_CCCD_IMPROPERLY_CONFIGURED)
-        if self._procedure:
+        if self.procedure:
             if request[:1] != bytes((Opcode.ABORT,)):
                 raise ATT_Error(_PROCEDURE_IN_PROGRESS)
-            self._procedure.cancel()
-        self._procedure = task = asyncio.create_task(self._run(connection, request))
+            self.procedure.cancel()
+        self.procedure = task = asyncio.create_task(self._run(connection, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -92,7 +93,7 @@ class RecordStore:
         for record in records:
             await self._peripheral.notify_one(connection, self._characteristic, record)
             await asyncio.sleep(0)
-        self._procedure = None  # the next request may cross this one's confirmation
+        self.procedure = None  # the next request may cross this one's confirmation
         if response is not None:
             await self._peripheral.indicate(connection, self.control_point, response)
 

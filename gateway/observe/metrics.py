@@ -68,6 +68,7 @@ class GatewayMetrics(_Metrics):
         self.backfilled = self._counter("backfilled_readings", "Readings fetched from a wearable's own store")
         self.device_errors = self._counter("device_errors", "What wearables and radio got wrong", "cause")
         self.devices = self._gauge("devices", "Wearables by link state", "state")
+        self.backfills = self._gauge("backfills", "Wearables by whether their stored records are all here", "state")
         self.sealed = self._counter("sealed_records", "Records sealed and signed")
         self.bundles = self._counter("sealed_bundles", "Bundles sealed and signed")
         self.seal_seconds = self._histogram("seal_seconds", "Time to seal and sign one bundle")

@@ -36,7 +36,7 @@ class Meter(RuleBasedStateMachine):
     def _record(self) -> Item:
         self.times += 1
         sequence = self.records[-1].sequence + 1 if self.records else 0
-        self.records.append(item(sequence, f"t{self.times}"))
+        self.records.append(item(sequence, f"t{self.times:04}"))
         return self.records[-1]
 
     def _hand(self, taken: Item) -> None:
@@ -77,7 +77,7 @@ class Meter(RuleBasedStateMachine):
     @rule(lost=st.booleans())
     def transfer(self, *, lost: bool) -> None:
         while True:
-            first = self.progress.begin(None)
+            first = self.progress.begin("")
             wanted = [record for record in self.records if first is None or record.sequence >= first]
             if lost:
                 wanted = wanted[: len(wanted) // 2]
@@ -111,6 +111,52 @@ class Meter(RuleBasedStateMachine):
 
 TestMeter = Meter.TestCase
 TestMeter.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+def transfer(progress: Progress, *items: Item) -> bool:
+    progress.begin("")
+    for each in items:
+        progress.fresh(each)
+    return progress.finish()
+
+
+def test_a_counter_that_has_wrapped_goes_on_from_its_newest_record() -> None:
+    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "t7", 65534))
+    assert transfer(progress, item(65534, "t7"), item(65535, "t8"), item(0, "t9"), item(1, "t91"))
+    assert progress.cursor == Cursor(DEVICE, "t91", 1)
+    assert progress.begin("") == 1
+
+
+def test_a_counter_that_counts_backwards_is_always_read_whole() -> None:
+    progress = Progress(DEVICE, Numbering.COUNTER, None)
+    assert transfer(progress, item(7, "t3"), item(8, "t2"), item(9, "t1"))
+    assert (progress.complete, progress.cursor) == (True, None)
+    assert progress.begin("") is None
+
+
+def test_a_live_count_that_goes_back_makes_everything_wanted() -> None:
+    progress = complete(Numbering.COUNTER, 5, 6)
+    assert progress.live(item(3)) is None
+    assert progress.begin("") is None
+
+
+def test_records_without_a_date_are_always_read_whole() -> None:
+    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "~2026-11-24", 5))
+    assert progress.begin("") is None
+
+
+def test_a_device_that_cannot_select_is_read_whole_and_goes_on_from_the_cursor() -> None:
+    progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "s", 10))
+    assert progress.begin("s", everything=True) is None
+    assert [progress.fresh(item(sequence)) for sequence in (5, 10, 15)] == [True] * 3
+    assert progress.finish()
+    assert progress.cursor == Cursor(DEVICE, "s", 15)
+
+
+def test_a_record_that_could_not_be_read_is_a_hole() -> None:
+    progress = complete(Numbering.OFFSET, 5)
+    progress.missed()
+    assert progress.live(item(6)) is None
 
 
 def complete(numbering: Numbering, *sequences: int) -> Progress:
@@ -165,7 +211,7 @@ def test_counts_wrap_at_sixteen_bits() -> None:
 
 def test_near_the_wrap_everything_is_asked_for() -> None:
     progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "s", 65000))
-    assert progress.begin(None) is None
+    assert progress.begin("") is None
 
 
 def test_what_is_not_stored_never_touches_the_cursor() -> None:

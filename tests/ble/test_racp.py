@@ -30,6 +30,51 @@ def reporting(count: int, *, first: int | None = None) -> Transfer:
     return transfer
 
 
+def succeed(transfer: Transfer, count: int) -> None:
+    assert transfer.indicated(SUCCESS, 1.0) == COUNT_ALL
+    assert transfer.indicated(number(count), 1.0) is None
+
+
+def test_a_record_made_meanwhile_does_not_stand_in_for_one_that_is_missing() -> None:
+    transfer = reporting(3)
+    for key in ("first", "second", "made meanwhile"):
+        transfer.recorded(key, 1.0)
+    succeed(transfer, 4)
+    with pytest.raises(ProcedureError, match="announced 4 records and sent 3"):
+        transfer.check()
+
+
+def test_a_store_that_forgot_its_oldest_record_meanwhile_is_complete() -> None:
+    transfer = reporting(3)
+    for key in range(4):
+        transfer.recorded(key, 1.0)
+    succeed(transfer, 3)
+    transfer.check()
+
+
+def test_a_wearable_that_does_not_count_again_is_not_complete() -> None:
+    transfer = reporting(1)
+    transfer.recorded(0, 1.0)
+    transfer.indicated(SUCCESS, 1.0)
+    transfer.indicated(bytes.fromhex("0600040a"), 1.0)
+    with pytest.raises(ProcedureError, match="count its records again"):
+        transfer.check()
+
+
+@pytest.mark.parametrize("code", [3, 4, 5, 9])
+@pytest.mark.parametrize("opcode", [1, 4])
+def test_a_wearable_that_cannot_select_by_number_is_to_be_asked_for_all(opcode: int, code: int) -> None:
+    transfer = Transfer(first=7, timeout_s=TIMEOUT_S)
+    transfer.begin(0.0)
+    if opcode == 1:
+        transfer.indicated(number(1), 0.0)
+    transfer.indicated(bytes([6, 0, opcode, code]), 0.0)
+    assert transfer.ended
+    assert transfer.cannot_select
+    with pytest.raises(ProcedureError):
+        transfer.check()
+
+
 def test_asks_for_the_number_then_for_the_records() -> None:
     transfer = Transfer(first=None, timeout_s=TIMEOUT_S)
     assert transfer.begin(0.0) == COUNT_ALL
@@ -56,7 +101,7 @@ def test_complete_if_and_only_if_all_announced_records_came(announced: int, sent
     transfer = reporting(announced)
     for key in range(sent):
         transfer.recorded(key, 1.0)
-    transfer.indicated(SUCCESS, 1.0)
+    succeed(transfer, announced)
     assert transfer.ended
     if sent >= announced:
         transfer.check()
@@ -69,7 +114,7 @@ def test_one_record_sent_twice_counts_once() -> None:
     transfer = reporting(2)
     transfer.recorded("same", 1.0)
     transfer.recorded("same", 1.0)
-    transfer.indicated(SUCCESS, 1.0)
+    succeed(transfer, 2)
     with pytest.raises(ProcedureError):
         transfer.check()
 
@@ -172,30 +217,25 @@ def test_any_indications_end_in_a_state_that_needs_a_success_to_pass(values: lis
 def test_passing_the_check_means_success_was_said_and_the_announced_records_came(events: list) -> None:
     transfer = Transfer(first=None, timeout_s=TIMEOUT_S)
     transfer.begin(0.0)
-    now, announced, records, succeeded = 0.0, None, set(), False
-    for kind, value in events:
+    counts, records, succeeded = [], set(), False
+    for now, (kind, value) in enumerate(events, 1):
         if transfer.ended:
             break
-        now += 1.0
         match kind:
             case "record":
                 transfer.recorded(value, now)
-                if announced is not None:
-                    records.add(value)
+                records |= {value} if counts else set()
             case "count":
                 transfer.indicated(number(value), now)
-                announced = value if announced is None else announced
+                counts += [value] if len(counts) <= succeeded else []
             case "response":
-                opcode, code = value
-                transfer.indicated(bytes([6, 0, opcode, code]), now)
-                if (opcode, code) == (4, 6) and announced is None:
-                    announced = 0
-                succeeded |= (opcode, code) == (1, 1) and announced is not None
+                transfer.indicated(bytes([6, 0, *value]), now)
+                counts += [0] if value == (4, 6) and not counts else []
+                succeeded |= value == (1, 1) and bool(counts)
             case "silence":
-                now += TIMEOUT_S
-                transfer.expired(now)
+                transfer.expired(now + TIMEOUT_S)
     try:
         transfer.check()
     except ProcedureError:
         return
-    assert announced == 0 or (succeeded and len(records) >= announced)
+    assert counts == [0] or (len(counts) == 2 and len(records) >= max(counts))
