@@ -83,6 +83,7 @@ class UplinkSection(BrokerSection):
     """The gateway's way to the cloud."""
 
     window: int = Field(default=64, ge=1, le=1024)
+    backlog_share: float = Field(default=0.5, ge=0.05, le=0.95)
     ack_timeout_s: float = Field(default=10.0, gt=0, le=600)
     receipt_timeout_s: float = Field(default=30.0, gt=0, le=3600)
     required_stores: int = Field(default=1, ge=1, le=4)

@@ -157,8 +157,14 @@ class TlsRefusedError(UplinkError):
     cause = "tls"
 
 
+class CertificateTimeError(TlsRefusedError):
+    """A certificate is not valid at this time, or a clock is wrong."""
+
+    cause = "tls-time"
+
+
 class ConnectionRefusedByBrokerError(UplinkError):
-    """The broker refused the connection or a subscription."""
+    """The broker refused the connection, a subscription, or a publish for now."""
 
     cause = "refused"
 
@@ -167,6 +173,18 @@ class ConnectionLostError(UplinkError):
     """The connection ended or fell silent."""
 
     cause = "lost"
+
+
+class ClosedByBrokerError(ConnectionLostError):
+    """The broker closed the connection and gave no reason: it stopped, or another client took the connection over."""
+
+    cause = "closed"
+
+
+class SessionTakenOverError(ConnectionLostError):
+    """Another client with the same certificate connected: two boxes share one identity."""
+
+    cause = "taken-over"
 
 
 class ReceiptError(GatewayError):

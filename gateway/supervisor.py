@@ -106,6 +106,7 @@ class Gateway:
             online=lambda: self.uplink.online,
             clock=self.clock,
         )
+        self.uplink.on_backlog = self.pipeline.begin_segment
         self.inventory = Inventory.load(state_dir / "devices.json")
         self.links: Links | None = None
         self._missing = 0
@@ -114,12 +115,15 @@ class Gateway:
     async def run(self, radio: Callable[[], Coroutine[Any, Any, Radio | None]]) -> None:
         """Serve until SIGTERM or SIGINT, then make a last bundle, offer it to the broker, and return.
 
+        SIGHUP says that a person has mended something: what was refused for good is offered again.
+
         Raises an `ExceptionGroup` of what a service could not survive; `ConfigError` if nothing could be started.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.uplink.retry)
         state_dir = self.config.gateway.state_dir
         async with AsyncExitStack() as stack:
             stack.callback(self.outbox.close)

@@ -1,6 +1,7 @@
 """The gateway's way to the cloud: reads the outbox, publishes, applies receipts, and comes back after every loss.
 
-Outage and normal running are the same code: whatever is unreceipted is published, oldest first.
+Outage and normal running are the same code: whatever is unreceipted is published. When live bundles fall more than a
+window behind, they overtake from the beginning of a segment on, and what lies before drains behind them.
 """
 
 import asyncio
@@ -19,16 +20,24 @@ from typing import NoReturn
 from gateway.config import UplinkSection
 from gateway.envelope.keys import VerifyKey
 from gateway.envelope.receipt import decode_receipt
-from gateway.errors import ConnectionLostError, OutboxDamagedError, ReceiptError, UplinkError
+from gateway.errors import (
+    ClosedByBrokerError,
+    ConnectionLostError,
+    OutboxDamagedError,
+    ReceiptError,
+    SessionTakenOverError,
+    UplinkError,
+)
+from gateway.model import Lane
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.log import Stored
 from gateway.outbox.outbox import Outbox
+from gateway.uplink.backoff import Backoff
 from gateway.uplink.mqtt import FAILURE, Connection, Will
 from gateway.uplink.session import Session
 
 _log = logging.getLogger(__name__)
 
-_BACKOFF_MIN_S = 0.25
 _FAREWELL_S = 1.0
 _RECEIVE_MAXIMUM = 64
 """Receipts and key lists that may wait here unprocessed."""
@@ -58,6 +67,8 @@ class Uplink:
         self.receivers = receivers
         self.online = False
         """Connected, and the broker knows."""
+        self.on_backlog: Callable[[], None] = lambda: None
+        """Called when a new segment is wanted, from which live bundles can overtake."""
         self._config = config
         self._gateway_id = gateway_id
         self._topics = f"v1/gw/{gateway_id}"
@@ -66,26 +77,48 @@ class Uplink:
         self._signer_certificate = signer_cert_pem.decode("ascii")
         self._on_key_list = on_key_list
         self._metrics = metrics
-        self._backoff_s = _BACKOFF_MIN_S
+        self._backoff = Backoff(config.backoff_max_s, random.uniform)
+        self._online_since_s: float | None = None
+        self._flow: _Flow | None = None
+        self._asked = asyncio.Event()
         self._told: dict[str, str] = {}
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, then say farewell. Raises what a broker is not to blame for."""
         task = asyncio.current_task()
+        pause_s = 0.0
         for endpoint in itertools.cycle(self._config.endpoints):
             try:
                 await self._serve(endpoint)
             except* UplinkError as errors:
-                error = _first(errors)
-                self._metrics.reconnects.labels(error.cause).inc()
-                self._tell(endpoint, str(error))
+                pause_s = self._explain(endpoint, _first(errors))
             if (
                 task is not None and task.cancelling()
             ):  # a TaskGroup that fails while it is cancelled forgets the latter
                 raise asyncio.CancelledError
-            await asyncio.sleep(random.uniform(0.5, 1.0) * self._backoff_s)
-            self._backoff_s = min(2 * self._backoff_s, self._config.backoff_max_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._asked.wait()
+            self._asked.clear()
         raise AssertionError("endpoints repeat for ever")
+
+    def retry(self) -> None:
+        """Offer again what was refused for good, and do not wait to connect: somebody says that he mended something."""
+        self._asked.set()
+        if self._flow is not None:
+            self._flow.session.unpark()
+            self._flow.wake.set()
+
+    def _explain(self, endpoint: str, error: UplinkError) -> float:
+        """Count and tell why a connection ended; how long to wait for the next."""
+        lived_s = 0.0 if self._online_since_s is None else time.monotonic() - self._online_since_s
+        self._online_since_s = None
+        self._metrics.reconnects.labels(error.cause).inc()
+        if isinstance(error, SessionTakenOverError):
+            self._tell(endpoint, str(error), logging.ERROR)
+            return self._backoff.long_pause_s()
+        self._tell(endpoint, str(error))
+        return self._backoff.pause_s(lived_s, closed=isinstance(error, ClosedByBrokerError))
 
     async def _serve(self, endpoint: str) -> None:
         """Live through one connection; ends by an error or by cancellation."""
@@ -104,7 +137,7 @@ class Uplink:
             await connection.subscribe(f"{self._topics}/down/#")
             await self._announce(connection, "online", self._config.ack_timeout_s)
             self._set_online(endpoint)
-            flow = _Flow(self._config, connection)
+            flow = self._flow = _Flow(self._config, connection, self._live_after())
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._listen(connection, flow))
@@ -116,6 +149,7 @@ class Uplink:
                 raise
             finally:
                 self.online = False
+                self._flow = None
                 self._metrics.online.set(0)
                 self._metrics.in_flight.set(0)
 
@@ -136,6 +170,8 @@ class Uplink:
 
     def _set_online(self, endpoint: str) -> None:
         self.online = True
+        self._online_since_s = time.monotonic()
+        self._asked.clear()
         self._metrics.online.set(1)
         self._told.clear()
         _log.info("%s: connected", endpoint)
@@ -177,6 +213,27 @@ class Uplink:
         if applied.resend:
             session.restart(now_s)
 
+    def _live_after(self) -> int | None:
+        """Where live begins on a new connection: with the oldest that waits, unless that is more than a window."""
+        waiting = self._outbox.unreceipted(-1, self._config.window + 1)
+        if len(waiting) > self._config.window:
+            return None
+        return waiting[0].position - 1 if waiting else self._outbox.newest()
+
+    def _part(self, flow: "_Flow") -> None:
+        """Let live bundles that are more than a window behind overtake, from the beginning of a segment on."""
+        newest, start = self._outbox.newest(), self._outbox.segment_start()
+        if flow.session.behind(newest) <= self._config.window:
+            return
+        if newest - start < self._config.window:
+            flow.session.live_from(start)
+        elif flow.crowded != start:
+            flow.crowded = start
+            self.on_backlog()
+
+    def _offer(self, lane: Lane, after: int, limit: int) -> list[Stored]:
+        return self._outbox.unreceipted(after, limit, lane)
+
     async def _send(self, connection: Connection, flow: "_Flow") -> None:
         """Publish whatever the session lets out, as long as the connection lives."""
         session = flow.session
@@ -185,13 +242,15 @@ class Uplink:
             self._take_acks(flow, now_s)
             if session.check(now_s):
                 self._tell("overdue", "receipts are overdue; those bundles are sent again beside newer ones")
-            for stored in session.take(self._outbox.unreceipted, now_s):
+            self._part(flow)
+            for stored in session.take(self._offer, now_s):
                 self._publish(connection, stored, flow)
             self._metrics.in_flight.set(session.in_flight)
             self._metrics.parked.set(len(session.parked))
             if session.parked:
                 cause = next(reversed(session.parked.values()))
-                self._tell("parked", f"bundles are refused for good, and kept: {cause}")
+                text = f"bundles are refused for good, and kept; reload the service when that is mended: {cause}"
+                self._tell("parked", text, logging.ERROR)
             await flow.pause(now_s)
 
     def _publish(self, connection: Connection, stored: Stored, flow: "_Flow") -> None:
@@ -211,26 +270,29 @@ class Uplink:
             self._metrics.puback_seconds.observe(flow.session.acknowledged(position, code, now_s))
             if code < FAILURE:
                 self._metrics.acknowledged.inc()
-                self._backoff_s = _BACKOFF_MIN_S
 
-    def _tell(self, subject: str, text: str) -> None:
-        """Warn once per change."""
+    def _tell(self, subject: str, text: str, level: int = logging.WARNING) -> None:
+        """Say it once per change."""
         if self._told.get(subject) != text:
             self._told[subject] = text
-            _log.warning("%s", text)
+            _log.log(level, "%s", text)
 
 
 class _Flow:
     """One connection's session, and what wakes its sender."""
 
-    def __init__(self, config: UplinkSection, connection: Connection) -> None:
+    def __init__(self, config: UplinkSection, connection: Connection, live_after: int | None) -> None:
         self.session: Session[Stored] = Session(
             window=config.window,
+            backlog_share=config.backlog_share,
+            live_after=live_after,
             receive_maximum=connection.limits.receive_maximum,
             maximum_packet_size=connection.limits.maximum_packet_size,
             ack_timeout_s=config.ack_timeout_s,
             receipt_timeout_s=config.receipt_timeout_s,
         )
+        self.crowded = -1
+        """Start of the segment that held too much for live bundles to begin with it."""
         self.wake = asyncio.Event()
         self.acks: deque[_Ack] = deque()
 

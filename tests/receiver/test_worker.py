@@ -231,7 +231,7 @@ async def test_a_lost_connection_is_made_again(pki: Path, tmp_path: Path) -> Non
         async with gateway(pki, port) as connection:
             connection.publish(f"v1/gw/{GATEWAY}/up/data", bundles(pki, 1)[0])
             await until(store.last_received_ms)
-        labels = {"cause": "lost"}
+        labels = {"cause": "closed"}
         assert (metrics.registry.get_sample_value("iomt_receiver_reconnects_total", labels) or 0) >= 1
         await again.shutdown()
 

@@ -17,7 +17,8 @@ from gateway.errors import (
 )
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.proxy import Proxy
-from gateway.uplink.mqtt import Connection, Limits, Will
+from gateway.uplink.client import Limits
+from gateway.uplink.mqtt import Connection, Will
 
 from .conftest import Broker, connect, eventually, free_port, tls_of
 

@@ -1,20 +1,18 @@
 """What a session lets out, whatever the broker, the receiver and the clock do."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.errors import ConnectionLostError, ConnectionRefusedByBrokerError
-from gateway.model import Link, ReceiptRange, Refusal
+from gateway.model import Lane, Link, ReceiptRange, Refusal
 from gateway.uplink.session import Session
 
 ACK_TIMEOUT_S = 10.0
 RECEIPT_TIMEOUT_S = 30.0
-CHAIN = b"c" * 16
+CHAIN, URGENT_CHAIN = b"c" * 16, b"u" * 16
 
 
 @dataclass(frozen=True)
@@ -22,15 +20,29 @@ class Bundle:
     position: int
     link: Link
     size: int = 1000
+    lane: Lane = Lane.DATA
+
+
+def urgent(number: int) -> Bundle:
+    return Bundle((1 << 48) + number, Link(URGENT_CHAIN, number, b""), lane=Lane.URGENT)
 
 
 def bundles(count: int, *, first: int = 0, size: int = 1000) -> list[Bundle]:
     return [Bundle(n, Link(CHAIN, n, b""), size) for n in range(first, first + count)]
 
 
-def session(*, window: int = 4, receive_maximum: int = 65_535, maximum_packet_size: int = 1 << 20) -> Session[Bundle]:
+def session(
+    *,
+    window: int = 4,
+    share: float = 0.5,
+    receive_maximum: int = 65_535,
+    maximum_packet_size: int = 1 << 20,
+    live_after: int | None = -1,
+) -> Session[Bundle]:
     return Session(
         window=window,
+        backlog_share=share,
+        live_after=live_after,
         receive_maximum=receive_maximum,
         maximum_packet_size=maximum_packet_size,
         ack_timeout_s=ACK_TIMEOUT_S,
@@ -43,20 +55,20 @@ def covered(first: int, last: int) -> list[ReceiptRange]:
 
 
 def take(flow: Session[Bundle], unreceipted: Sequence[Bundle], now: float) -> list[Bundle]:
-    def offer(after: int, limit: int) -> list[Bundle]:
-        return [bundle for bundle in unreceipted if bundle.position > after][:limit]
+    def offer(lane: Lane, after: int, limit: int) -> list[Bundle]:
+        return [bundle for bundle in unreceipted if bundle.lane is lane and bundle.position > after][:limit]
 
     return flow.take(offer, now)
 
 
-def positions(chosen: list[Bundle]) -> list[int]:
+def positions(chosen: Iterable[Bundle]) -> list[int]:
     return [bundle.position for bundle in chosen]
 
 
 def test_the_window_is_filled_in_order_and_a_puback_opens_it() -> None:
     flow = session(window=2)
     assert positions(take(flow, bundles(5), 0.0)) == [0, 1]
-    assert flow.room == 0
+    assert take(flow, bundles(5), 0.0) == []
     assert flow.acknowledged(0, 0, 0.5) == 0.5
     assert positions(take(flow, bundles(3, first=2), 0.5)) == [2]
 
@@ -72,9 +84,9 @@ def test_publishing_never_runs_more_than_eight_windows_ahead_of_receipts() -> No
         sent += len(chosen)
         for bundle in chosen:
             flow.acknowledged(bundle.position, 0, 0.0)
-    assert sent == flow.outstanding == 16
+    assert sent == flow.under_way == 16
     flow.receipted(covered(0, 0), 0.0)
-    assert flow.room == 1
+    assert positions(take(flow, bundles(20)[1:], 0.0)) == [16]
 
 
 def test_a_bundle_beyond_the_brokers_packet_size_is_parked_and_the_next_goes_out() -> None:
@@ -133,7 +145,7 @@ def test_what_is_not_receipted_in_time_is_sent_again_from_the_oldest_on() -> Non
     assert positions(take(flow, left, RECEIPT_TIMEOUT_S)) == [0, 2]
 
 
-def test_patience_doubles_while_nobody_answers_and_returns_with_a_receipt() -> None:
+def test_patience_with_repetitions_doubles_while_nobody_answers_and_returns_with_a_receipt() -> None:
     flow = session(window=1)
     waits = []
     now = 0.0
@@ -145,12 +157,38 @@ def test_patience_doubles_while_nobody_answers_and_returns_with_a_receipt() -> N
         now = flow.deadline_s
         assert flow.check(now)
     assert waits == [30, 60, 120, 240, 480, 480, 480]
+    flow.receipted((), now)
     take(flow, bundles(1), now)
-    flow.receipted(covered(0, 0), now)
     flow.acknowledged(0, 0, now)
-    take(flow, bundles(1, first=1), now)
-    flow.acknowledged(1, 0, now)
-    assert flow.deadline_s == now + RECEIPT_TIMEOUT_S
+    assert flow.deadline_s == now + 2 * RECEIPT_TIMEOUT_S
+
+
+def test_while_nobody_answers_live_bundles_go_out_once_each_and_repetitions_one_at_a_time() -> None:
+    flow = session(window=4)
+    stored: list[Bundle] = []
+    published: list[int] = []
+    for now in map(float, range(0, 7200, 5)):
+        stored += bundles(1, first=len(stored))
+        flow.check(now)
+        for bundle in take(flow, stored, now):
+            published.append(bundle.position)
+            flow.acknowledged(bundle.position, 0, now)
+    repeated = len(published) - len(set(published))
+    assert set(published) == set(range(1440))
+    assert 10 <= repeated <= 20
+
+
+def test_what_is_overdue_comes_at_full_speed_once_somebody_answers_again() -> None:
+    flow = session(window=4)
+    for bundle in take(flow, bundles(4), 0.0):
+        flow.acknowledged(bundle.position, 0, 0.0)
+    flow.check(RECEIPT_TIMEOUT_S)
+    now = RECEIPT_TIMEOUT_S
+    assert len(take(flow, bundles(4), now)) == 1
+    flow.acknowledged(0, 0, now)
+    assert take(flow, bundles(4), now) == []
+    flow.receipted(covered(0, 0), now)
+    assert positions(take(flow, bundles(4)[1:], now)) == [1, 2]
 
 
 def test_bundles_that_no_receiver_ever_answers_hold_up_nothing_for_good() -> None:
@@ -193,6 +231,11 @@ def test_what_became_overdue_for_lack_of_a_receiver_goes_as_fast_as_it_answers_a
             flow.acknowledged(bundle.position, 0, now)
             flow.receipted(covered(bundle.position, bundle.position), now)
             stored.remove(bundle)
+    flow.check(now + 2 * RECEIPT_TIMEOUT_S)
+    while chosen := take(flow, stored, now):
+        for bundle in chosen:
+            flow.acknowledged(bundle.position, 0, now)
+            stored.remove(bundle)
     assert stored == []
 
 
@@ -218,110 +261,126 @@ def test_a_bundle_that_could_not_be_read_gives_its_place_in_the_window_back() ->
     flow = session(window=1)
     take(flow, bundles(1), 0.0)
     flow.withdraw(0, "outbox-damaged")
-    assert (flow.room, flow.in_flight, flow.parked) == (1, 0, {0: "outbox-damaged"})
+    assert (flow.in_flight, flow.parked) == (0, {0: "outbox-damaged"})
+    assert positions(take(flow, bundles(2), 0.0)) == [1]
 
 
-class AnyInterleaving(RuleBasedStateMachine):
-    """An outbox, a broker, a receiver and a clock, in any order; several connections, several chains.
-
-    The receiver never says a word about the bundles in `mute`.
-    """
-
-    @initialize(window=st.integers(1, 4), receive_maximum=st.integers(1, 6))
-    def begin(self, window: int, receive_maximum: int) -> None:
-        self.window = min(window, receive_maximum)
-        self.receive_maximum = receive_maximum
-        self.now = 0.0
-        self.stored: list[Bundle] = []
-        self.mute: set[int] = set()
-        self.receipted: set[int] = set()
-        self.connect()
-
-    def connect(self) -> None:
-        self.flow = session(window=self.window, receive_maximum=self.receive_maximum)
-        self.in_flight: list[int] = []
-        self.published: set[int] = set()
-
-    def pump(self) -> None:
-        try:
-            self.flow.check(self.now)
-        except ConnectionLostError:
-            assert self.in_flight
-            self.connect()
-        for bundle in take(self.flow, [each for each in self.stored if each.position not in self.receipted], self.now):
-            assert bundle.position not in self.in_flight
-            assert bundle.position not in self.receipted
-            before = [each for each in self.stored if each.position < bundle.position]
-            for earlier in (each.position for each in before if each.link.chain == bundle.link.chain):
-                assert earlier in self.published | self.receipted | self.flow.parked.keys()
-            self.published.add(bundle.position)
-            self.in_flight.append(bundle.position)
-
-    def settle(self, position: int) -> None:
-        self.receipted.add(position)
-        link = self.stored[position].link
-        self.flow.receipted([ReceiptRange(link.chain, link.no, link.no, b"")], self.now)
-
-    @rule(count=st.integers(1, 12), fresh_chain=st.booleans(), mute=st.booleans())
-    def store(self, count: int, fresh_chain: bool, mute: bool) -> None:  # noqa: FBT001 - drawn
-        if mute:
-            self.mute.update(range(len(self.stored), len(self.stored) + count))
-        for _ in range(count):
-            last = self.stored[-1].link if self.stored else Link(b"\0", -1, b"")
-            link = Link(bytes([last.chain[0] + 1]), 0, b"") if fresh_chain else Link(last.chain, last.no + 1, b"")
-            fresh_chain = False
-            self.stored.append(Bundle(len(self.stored), link))
-
-    @rule()
-    def wake(self) -> None:
-        self.pump()
-
-    @precondition(lambda self: self.in_flight)
-    @rule(data=st.data(), code=st.sampled_from([0, 0, 0, 0, 0x10, 0x87, 0x97]))
-    def acknowledge(self, data: st.DataObject, code: int) -> None:
-        position = self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
-        try:
-            self.flow.acknowledged(position, code, self.now)
-        except ConnectionRefusedByBrokerError:
-            self.connect()
-
-    @precondition(lambda self: self.published - self.receipted - self.mute)
-    @rule(data=st.data())
-    def receive(self, data: st.DataObject) -> None:
-        self.settle(data.draw(st.sampled_from(sorted(self.published - self.receipted - self.mute))))
-
-    @rule(seconds=st.sampled_from([0.1, 5.0, ACK_TIMEOUT_S, RECEIPT_TIMEOUT_S]))
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule()
-    def lose_connection(self) -> None:
-        self.connect()
-
-    @rule()
-    def restore_the_receiver(self) -> None:
-        self.receipted.clear()
-        self.flow.restart(self.now)
-
-    @invariant()
-    def bounds_hold(self) -> None:
-        assert self.flow.in_flight == len(self.in_flight) <= self.window
-        assert self.flow.outstanding <= 2 * 8 * self.window
-
-    def teardown(self) -> None:
-        """With a broker and a receiver that answer, what can be receipted is, in a bounded time."""
-        silent_rounds = len(self.mute) // (8 * self.window) + 2
-        for _ in range(3 * len(self.stored) + 3 + 16 * silent_rounds):
-            self.pump()
-            for position in self.in_flight:
-                self.flow.acknowledged(position, 0, self.now)
-            self.in_flight = []
-            for position in self.published - self.receipted - self.flow.parked.keys() - self.mute:
-                self.settle(position)
-            self.now += RECEIPT_TIMEOUT_S
-        unparked = {bundle.position for bundle in self.stored} - self.flow.parked.keys()
-        assert unparked <= self.receipted | self.mute
+def test_urgent_bundles_go_before_live_ones() -> None:
+    flow = session(window=2)
+    stored = [*bundles(3), urgent(0)]
+    assert positions(take(flow, stored, 0.0)) == [urgent(0).position, 0]
+    flow.acknowledged(0, 0, 0.0)
+    assert positions(take(flow, [*stored, urgent(1)], 0.0)) == [urgent(1).position]
 
 
-AnyInterleaving.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-test_any_interleaving = AnyInterleaving.TestCase
+def test_an_overdue_urgent_bundle_goes_before_live_ones_again() -> None:
+    flow = session(window=1)
+    take(flow, [urgent(0)], 0.0)
+    flow.acknowledged(urgent(0).position, 0, 0.0)
+    flow.check(RECEIPT_TIMEOUT_S)
+    assert positions(take(flow, [*bundles(3), urgent(0)], RECEIPT_TIMEOUT_S)) == [urgent(0).position]
+
+
+def test_a_backlog_goes_in_order_and_takes_its_share_of_the_window_until_it_is_known_what_is_live() -> None:
+    flow = session(window=4, live_after=None)
+    assert positions(take(flow, bundles(50), 0.0)) == [0, 1]
+    assert flow.behind(49) == float("inf")
+    flow.acknowledged(0, 0, 0.0)
+    assert take(flow, bundles(50), 0.0) == []  # published, and not receipted
+    flow.receipted(covered(0, 0), 0.0)
+    assert positions(take(flow, bundles(50)[1:], 0.0)) == [2]
+
+
+def test_live_bundles_overtake_the_backlog() -> None:
+    flow = session(window=4, live_after=None)
+    take(flow, bundles(50), 0.0)
+    flow.live_from(50)
+    assert positions(take(flow, bundles(53), 0.0)) == [50, 51]
+    for position in (0, 1, 50, 51):
+        flow.acknowledged(position, 0, 0.0)
+    flow.receipted(covered(0, 1), 0.0)
+    assert positions(take(flow, bundles(53)[2:], 0.0)) == [52, 2, 3]
+
+
+def test_the_backlog_ends_where_live_begins() -> None:
+    flow = session(window=4, live_after=None)
+    flow.live_from(2)
+    assert positions(take(flow, bundles(4), 0.0)) == [2, 3, 0, 1]
+    assert flow.behind(3) == 0
+    flow.receipted(covered(0, 3), 0.0)
+    for position in range(4):
+        flow.acknowledged(position, 0, 0.0)
+    assert positions(take(flow, bundles(9)[4:], 0.0)) == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("window", "share"), [(1, 0.5), (1, 0.1), (4, 0.5), (4, 0.25), (64, 0.1)])
+def test_where_both_want_the_window_the_backlog_gets_its_share(window: int, share: float) -> None:
+    flow = session(window=window, share=share, live_after=None)
+    flow.live_from(1000)
+    stored, backlog, live = bundles(3000), 0, 0
+    for now in itertools.count():
+        if backlog + live >= 1000:
+            break
+        for bundle in take(flow, stored, float(now)):
+            flow.acknowledged(bundle.position, 0, float(now))
+            flow.receipted(covered(bundle.position, bundle.position), float(now))
+            backlog, live = backlog + (bundle.position < 1000), live + (bundle.position >= 1000)
+    assert backlog / (backlog + live) == pytest.approx(share, abs=0.05)
+
+
+def test_a_backlog_alone_is_held_up_by_nothing() -> None:
+    flow = session(window=4, live_after=None)
+    flow.live_from(300)
+    stored = bundles(300)
+    rounds = 0
+    while chosen := take(flow, stored, 0.0):
+        rounds += 1
+        for bundle in chosen:
+            flow.acknowledged(bundle.position, 0, 0.0)
+            flow.receipted(covered(bundle.position, bundle.position), 0.0)
+        stored = stored[len(chosen) :]
+    assert (stored, rounds) == ([], 150)
+
+
+def test_repetitions_leave_out_what_the_backlog_has_not_sent_yet() -> None:
+    flow = session(window=4, live_after=None)
+    flow.live_from(50)
+    assert positions(take(flow, bundles(52), 0.0)) == [50, 51, 0, 1]
+    for position in (0, 1, 50, 51):
+        flow.acknowledged(position, 0, 0.0)
+    flow.receipted((), 1.0)
+    flow.check(RECEIPT_TIMEOUT_S)
+    assert positions(take(flow, bundles(52), RECEIPT_TIMEOUT_S)) == [0, 1]
+    for position in (0, 1):
+        flow.acknowledged(position, 0, RECEIPT_TIMEOUT_S)
+    assert positions(take(flow, bundles(52), RECEIPT_TIMEOUT_S)) == [50, 51]
+
+
+def test_what_a_restored_store_lacks_is_offered_again_behind_the_live() -> None:
+    flow = session(window=4)
+    take(flow, bundles(4), 0.0)
+    for position in range(4):
+        flow.acknowledged(position, 0, 0.0)
+    flow.restart(0.0)
+    assert positions(take(flow, bundles(6), 0.0)) == [0, 1]
+    flow.live_from(4)
+    assert positions(take(flow, bundles(6), 0.0)) == [4, 5]
+
+
+def test_live_bundles_that_fell_behind_become_backlog() -> None:
+    flow = session(window=2)
+    take(flow, bundles(2), 0.0)
+    flow.live_from(40)
+    for position in (0, 1):
+        flow.acknowledged(position, 0, 0.0)
+    assert positions(take(flow, bundles(41), 0.0)) == [40, 2]
+
+
+def test_what_was_refused_for_good_is_offered_again_when_asked() -> None:
+    flow = session()
+    take(flow, bundles(2), 0.0)
+    flow.acknowledged(0, 0x87, 0.0)
+    flow.acknowledged(1, 0, 0.0)
+    assert take(flow, bundles(2), 0.0) == []
+    flow.unpark()
+    assert positions(take(flow, bundles(2), 0.0)) == [0]

@@ -178,8 +178,9 @@ async def test_everything_durable_arrives_in_order_and_leaves_the_outbox_by_rece
 
 
 async def test_a_puback_forgets_nothing_and_publishing_stops_eight_windows_ahead(broker: Broker, box: Box) -> None:
-    await box.seal(50)
     async with receiving(broker, answers=False) as cloud, running(box, broker.endpoint):
+        await eventually(lambda: box.uplink.online)
+        await box.seal(50)
         await eventually(lambda: len(cloud.arrived) == 32)
         await eventually(lambda: box.count("uplink_acknowledged_bundles_total") == 32)
         await asyncio.sleep(0.1)
