@@ -8,7 +8,15 @@ from math import isnan
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from gateway.errors import ConfigError
 
@@ -192,6 +200,13 @@ class ReceiverSection(_Section):
     key_list: FilePath
 
 
+class StoreSection(_Section):
+    """Which database: SQLite in `receiver.state_dir`, unless an address names PostgreSQL."""
+
+    url: str = Field(default="sqlite", pattern=r"^(sqlite|postgres(ql)?://.+)$", repr=False)
+    retention_days: int = Field(default=0, ge=0, le=36_500)
+
+
 class TlsSection(_Section):
     """The receiver's client certificate for the broker."""
 
@@ -213,6 +228,7 @@ class ReceiverConfig(_Section):
     """The whole of `receiver.toml`."""
 
     receiver: ReceiverSection
+    store: StoreSection = StoreSection()
     tls: TlsSection
     broker: BrokerSection
     ingest: IngestSection = IngestSection()

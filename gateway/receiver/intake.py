@@ -65,11 +65,11 @@ class Intake:
 
     def _receipts(self, plan: Plan, counter: int, now_ms: int) -> tuple[tuple[str, bytes], ...]:
         receipts = []
-        for offset, answer in enumerate(plan.answers):
+        for answer in plan.answers:
             receipt = Receipt(
                 gateway=answer.gateway,
                 store=self.store.id,
-                counter=counter + offset,
+                counter=counter,
                 ranges=answer.ranges,
                 refused=answer.refused,
                 time_ms=now_ms,

@@ -17,6 +17,7 @@ from gateway.model import StoreId
 from gateway.receiver import schema
 from gateway.receiver.loading import load
 from gateway.receiver.plan import Message, Plan, State
+from gateway.receiver.queries import NEWEST, READY
 from gateway.receiver.store import INCARNATION, Committed, next_incarnation, read_incarnation
 from gateway.receiver.summary import summary
 from gateway.receiver.writing import Writer
@@ -24,20 +25,6 @@ from gateway.receiver.writing import Writer
 DATABASE = "receiver.db"
 
 _BUSY_S = 5.0
-
-_READY = """
-SELECT id, gateway, payload FROM parked WHERE id > ? AND NOT EXISTS (
-    SELECT 1 FROM parked_needs WHERE parked_id = parked.id AND epoch NOT IN (
-        SELECT epoch FROM epoch_secrets JOIN chains ON chains.id = chain_id
-        WHERE chains.gateway = parked.gateway AND chains.chain = parked.chain))
-ORDER BY id LIMIT ?
-"""
-_NEWEST = """
-SELECT gateway, max(received_ms) FROM chains
-JOIN bundle_runs ON bundle_runs.chain_id = chains.id
-JOIN bundles ON bundles.chain_id = chains.id AND bundles.no = bundle_runs.last
-GROUP BY gateway
-"""
 
 
 class SqliteStore:
@@ -96,18 +83,18 @@ class SqliteStore:
     def ready(self, *, after: int, limit: int) -> list[tuple[int, Message]]:
         """Parked bundles, numbered beyond `after`, whose epochs have all arrived; ascending."""
         with _declared("cannot load"):
-            rows = self._database.execute(_READY, (after, limit)).fetchall()
+            rows = self._database.execute(READY, (after, limit)).fetchall()
         return [(number, Message(gateway, payload)) for number, gateway, payload in rows]
 
     def last_received_ms(self) -> dict[str, int]:
         """When the newest bundle of each gateway arrived."""
         with _declared("cannot load"):
-            return dict(self._database.execute(_NEWEST))
+            return dict(self._database.execute(NEWEST))
 
     def summary(self) -> dict[str, Any]:
         """For people: per gateway and stream what is here and what is missing."""
         with _declared("cannot load"):
-            return summary(self._database)
+            return summary(self._database.execute)
 
     def _version(self) -> int:
         """Changes when another connection has committed (https://sqlite.org/pragma.html#pragma_data_version)."""
@@ -141,7 +128,7 @@ def read_summary(directory: Path) -> dict[str, Any]:
     path = directory / DATABASE
     address = f"{path.absolute().as_uri()}?mode=ro"
     with _declared(f"{path}: cannot be read"), closing(sqlite3.connect(address, uri=True)) as database:
-        return summary(database)
+        return summary(database.execute)
 
 
 def _prepared(database: sqlite3.Connection, path: Path) -> bytes:

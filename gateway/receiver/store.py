@@ -1,5 +1,6 @@
 """What the receiver asks of a database, and the store's incarnation, which must not be restored with it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,15 @@ from typing import Any, Protocol
 from gateway.durable import write_durably
 from gateway.envelope.open import SignedBundle
 from gateway.errors import StoreError
-from gateway.model import StoreId
+from gateway.model import Event, StoreId
 from gateway.receiver.plan import Message, Plan, State
 
 INCARNATION = "incarnation"
+QUARANTINE_BUNDLES = 1024
+QUARANTINE_BUNDLES_PER_GATEWAY = 256
+QUARANTINE_BYTES = 16 << 20
+"""Of the newest that must not be believed, at most so many are kept to be looked at."""
+QUARANTINED_PAYLOAD_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,7 @@ class Committed:
     """What a transaction alone could tell."""
 
     counter: int
-    """Of the plan's first answer; the others follow by one each."""
+    """Of the plan's answers, of which a gateway gets one: higher than any before."""
     repeated: int
     """Readings left out: a wearable's stored record that this stream already has under another number."""
     forks: int
@@ -41,7 +47,8 @@ class Store(Protocol):
     def commit(self, plan: Plan, *, now_ms: int) -> Committed:
         """Write all of `plan` durably, or nothing.
 
-        Raises `StoreChangedError` if another receiver changed what the last `load` told.
+        Raises `StoreChangedError` if another receiver changed what the last `load` told, unless the store keeps others
+        from it until then.
         """
 
     def ready(self, *, after: int, limit: int) -> list[tuple[int, Message]]:
@@ -55,6 +62,22 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the database."""
+
+
+def event_details(event: Event) -> str:
+    """An event's details as a JSON array, byte strings in hex."""
+    return json.dumps(event.details, ensure_ascii=False, separators=(",", ":"), default=bytes.hex)
+
+
+def open_incarnation(directory: Path) -> int:
+    """The incarnation in force; 1 in a directory that holds none, which is made if need be. Raises `StoreError`."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{directory}: cannot be made: {error}") from error
+    if not (directory / INCARNATION).exists():
+        return next_incarnation(directory)
+    return read_incarnation(directory)
 
 
 def read_incarnation(directory: Path) -> int:

@@ -23,7 +23,7 @@ from gateway.observe.throttle import Throttle
 from gateway.receiver.intake import Intake, Taken
 from gateway.receiver.plan import Message
 from gateway.receiver.silence import Silence
-from gateway.receiver.sqlite import SqliteStore
+from gateway.receiver.stores import open_store
 from gateway.uplink import mqtt
 
 _log = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ async def run(config: ReceiverConfig) -> None:
     tls = client_context(config.tls.ca, config.tls.cert, config.tls.key)
     metrics = ReceiverMetrics()
     async with AsyncExitStack() as stack:
-        store = SqliteStore.open(config.receiver.state_dir)
+        store = open_store(config)
         stack.callback(store.close)
         intake = Intake(
             store=store,

@@ -1,20 +1,21 @@
 """Writes a plan into SQLite, in bulk and from columns, inside a transaction that is already open."""
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
 
-from gateway.model import Event, Gap
+from gateway.model import Gap
 from gateway.receiver.coverage import Coverage
 from gateway.receiver.loading import bundle_runs
 from gateway.receiver.plan import ChainKey, NewPart, Plan, Quarantined, ReadingColumns, SeriesKey
-from gateway.receiver.store import Committed
-
-QUARANTINE_BUNDLES = 1024
-QUARANTINE_BUNDLES_PER_GATEWAY = 256
-QUARANTINE_BYTES = 16 << 20
-_QUARANTINED_PAYLOAD_BYTES = 65_536
+from gateway.receiver.store import (
+    QUARANTINE_BUNDLES,
+    QUARANTINE_BUNDLES_PER_GATEWAY,
+    QUARANTINE_BYTES,
+    QUARANTINED_PAYLOAD_BYTES,
+    Committed,
+    event_details,
+)
 
 _READINGS = """
 INSERT INTO reading_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -83,8 +84,7 @@ class Writer:
             " ON CONFLICT DO NOTHING",
             rows,
         )
-        advance = "UPDATE store SET receipt_counter = receipt_counter + ? RETURNING receipt_counter"
-        counter = self._one(advance, len(plan.answers)) - len(plan.answers) + 1
+        counter = self._one("UPDATE store SET receipt_counter = receipt_counter + 1 RETURNING receipt_counter")
         return Committed(counter, repeated, forks, self._one("SELECT count(*) FROM parked"))
 
     def _one(self, statement: str, *values: object) -> int:
@@ -214,7 +214,7 @@ class Writer:
         self._many(
             "INSERT INTO event_rows VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                (*self._series_ids(part.series), number, event.time_ms, event.code, _details(event), self._now_ms)
+                (*self._series_ids(part.series), number, event.time_ms, event.code, event_details(event), self._now_ms)
                 for part in parts
                 if isinstance(part.content, tuple)
                 for number, event in enumerate(part.content, part.first)
@@ -270,14 +270,9 @@ class Writer:
             return
         rows = []
         for each in quarantined:
-            payload = each.message.payload[:_QUARANTINED_PAYLOAD_BYTES]
+            payload = each.message.payload[:QUARANTINED_PAYLOAD_BYTES]
             rows.append(
                 (each.hash, each.message.gateway, each.cause, self._now_ms, self._now_ms, len(payload), payload)
             )
         self._many(_QUARANTINE, rows)
         self._many(_FORGET_OLDEST, [(QUARANTINE_BUNDLES, QUARANTINE_BYTES, QUARANTINE_BUNDLES_PER_GATEWAY)])
-
-
-def _details(event: Event) -> str:
-    """An event's details as a JSON array, byte strings in hex."""
-    return json.dumps(event.details, ensure_ascii=False, separators=(",", ":"), default=bytes.hex)

@@ -1,4 +1,4 @@
-"""A site in one process: gateways with real keys and chains, and a receiver on a real SQLite file."""
+"""A site in one process: gateways with real keys and chains, and a receiver on a real SQLite file or PostgreSQL."""
 
 import hashlib
 import sqlite3
@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.envelope.keys import Ed25519Signer, RecipientKey, Signer, VerifyKey
 from gateway.envelope.receipt import decode_receipt
 from gateway.envelope.seal import ChainWriter
+from gateway.errors import ConfigError
+from gateway.lab import postgres
 from gateway.model import Batch, Event, Gap, Link, Receipt, Record, SealedBundle
 from gateway.receiver.intake import Intake, Taken
 from gateway.receiver.plan import Message
+from gateway.receiver.postgres.store import PostgresStore
 from gateway.receiver.sqlite import DATABASE, SqliteStore
+from gateway.receiver.store import Store, open_incarnation
 
 NOW_MS = 1_790_000_000_000
 X25519 = 50
@@ -96,12 +101,27 @@ class Box:
         return Batch(stream, Gap(count, "refused", NOW_MS, NOW_MS + 1))
 
 
+@dataclass(frozen=True)
+class Database:
+    """A migrated PostgreSQL database: its address for a worker, and for its owner."""
+
+    worker: str
+    owner: str
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.owner, options="-c search_path=iomt") as connection:
+            cursor = connection.execute(statement.replace("?", "%s").encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+
 @dataclass
 class Cloud:
     """A receiver without its broker."""
 
     directory: Path
     boxes: dict[str, Box]
+    postgres: Database | None = None
+    """Instead of SQLite."""
     parked_limit: int = 100
     parked_per_gateway: int = 100
     receipt_signer: Signer = field(default_factory=lambda: signer("receiver"))
@@ -110,7 +130,11 @@ class Cloud:
         self.open()
 
     def open(self) -> None:
-        self.store = SqliteStore.open(self.directory)
+        self.store: Store = (
+            PostgresStore.open(self.postgres.worker, incarnation=open_incarnation(self.directory))
+            if self.postgres
+            else SqliteStore.open(self.directory)
+        )
         registry = {
             box.signer.kid: (name, VerifyKey(box.signer.alg, box.signer.public)) for name, box in self.boxes.items()
         }
@@ -142,6 +166,8 @@ class Cloud:
         return {receipt.gateway: receipt for receipt in decoded}
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        if self.postgres:
+            return self.postgres.rows(statement, *values)
         with sqlite3.connect(self.directory / DATABASE) as database:
             rows = database.execute(statement, values).fetchall()
         database.close()
@@ -168,8 +194,48 @@ def other() -> Box:
     return Box("gw-2")
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[postgres.Cluster]:
+    try:
+        server = postgres.Cluster("fsync=off")
+    except ConfigError as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_database(cluster: postgres.Cluster) -> Database:
+    return Database(cluster.create("shared"), cluster.url("shared"))
+
+
 @pytest.fixture
-def cloud(tmp_path: Path, gw: Box, other: Box) -> Iterator[Cloud]:
+def database(shared_database: Database) -> Database:
+    """As after its migration."""
+    tables = [
+        name
+        for (name,) in shared_database.rows(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'iomt'::regnamespace AND relkind IN ('r', 'p')"
+            " AND NOT relispartition AND relname NOT IN ('store', 'migrations')"
+        )
+    ]
+    shared_database.rows(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+    shared_database.rows("ALTER SEQUENCE receipt_counter RESTART")
+    shared_database.rows("UPDATE store SET incarnation = 0")
+    return shared_database
+
+
+@pytest.fixture
+def sqlite_cloud(tmp_path: Path, gw: Box, other: Box) -> Iterator[Cloud]:
     cloud = Cloud(tmp_path / "receiver", {gw.gateway: gw, other.gateway: other})
+    yield cloud
+    cloud.store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def cloud(request: pytest.FixtureRequest, tmp_path: Path, gw: Box, other: Box) -> Iterator[Cloud]:
+    """On each store: what one does the other does."""
+    database = request.getfixturevalue("database") if request.param == "postgres" else None
+    cloud = Cloud(tmp_path / "receiver", {gw.gateway: gw, other.gateway: other}, database)
     yield cloud
     cloud.store.close()

@@ -1,4 +1,4 @@
-"""Two receivers on one store: whatever each of them gets, and in whatever order, each bundle is there once."""
+"""Two receivers on one SQLite file: whatever each of them gets, and in whatever order, each bundle is there once."""
 
 import random
 import subprocess
@@ -11,9 +11,14 @@ from gateway.errors import StoreChangedError
 from gateway.model import Batch
 from gateway.receiver.ingest import decide, verify
 from tests.receiver.conftest import NOW_MS, RECIPIENT, Box, Cloud
-from tests.receiver.test_sqlite import CHILD
+from tests.receiver.test_store import CHILD
 
 A, B = b"\x0a" * 16, b"\x0b" * 16
+
+
+@pytest.fixture
+def cloud(sqlite_cloud: Cloud) -> Cloud:
+    return sqlite_cloud
 
 
 def test_a_commit_that_rests_on_what_another_receiver_changed_is_refused(gw: Box, cloud: Cloud) -> None:

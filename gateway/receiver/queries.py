@@ -1,0 +1,43 @@
+"""Queries that both databases understand; `?` stands for a value."""
+
+READY = """
+SELECT id, gateway, payload FROM parked WHERE id > ? AND NOT EXISTS (
+    SELECT 1 FROM parked_needs WHERE parked_id = parked.id AND epoch NOT IN (
+        SELECT epoch FROM epoch_secrets JOIN chains ON chains.id = chain_id
+        WHERE chains.gateway = parked.gateway AND chains.chain = parked.chain))
+ORDER BY id LIMIT ?
+"""
+"""Parked bundles beyond a number whose epochs have all arrived, at most so many."""
+
+NEWEST = """
+SELECT gateway, max(received_ms) FROM chains
+JOIN bundle_runs ON bundle_runs.chain_id = chains.id
+JOIN bundles ON bundles.chain_id = chains.id AND bundles.no = bundle_runs.last
+GROUP BY gateway
+"""
+"""When the newest bundle of each gateway arrived."""
+
+BUNDLES = """
+SELECT gateway, sum(last - first + 1), sum(highest) FROM (
+    SELECT gateway, first, last,
+        CASE WHEN last = max(last) OVER (PARTITION BY chain_id) THEN last + 1 ELSE 0 END AS highest
+    FROM bundle_runs JOIN chains ON chains.id = chain_id) AS runs
+GROUP BY gateway ORDER BY gateway
+"""
+RECORDS = """
+SELECT gateway, stream, sum(last - first + 1), sum(highest) FROM (
+    SELECT stream_id, first, last,
+        CASE WHEN last = max(last) OVER (PARTITION BY stream_id, chain_id) THEN last + 1 ELSE 0 END AS highest
+    FROM record_runs) AS runs JOIN streams ON streams.id = stream_id
+GROUP BY streams.id ORDER BY gateway, stream
+"""
+READINGS = """
+SELECT gateway, stream, count(*), min(time_ms), max(time_ms)
+FROM reading_rows JOIN streams ON streams.id = stream_id GROUP BY streams.id
+"""
+EXPLAINED = (
+    "SELECT gateway, stream, sum(count) FROM gap_rows JOIN streams ON streams.id = stream_id GROUP BY streams.id"
+)
+FORKS = "SELECT gateway, count(*) FROM forks GROUP BY gateway"
+PARKED = "SELECT count(*) FROM parked"
+QUARANTINED = "SELECT cause, sum(times) FROM quarantine GROUP BY cause"
