@@ -6,7 +6,8 @@ instead of waiting for bytes that never come. Read from amqtt 0.12: a message se
 its PUBACK, or that takes longer than 5 s for it, is forgotten, and there is no Receive Maximum; what arrives while a
 persistent session has no connection is kept. The path does not depend on better: what no receipt covers is sent again.
 
-`python -m gateway.lab.broker --pki DIR --port N`; when it listens it says so in one JSON line.
+`python -m gateway.lab.broker --pki DIR --port N`; when it listens it says so in one JSON line. From SIGUSR1 to SIGUSR2
+it denies gateways the topics on which they send, silently, as MQTT 3.1.1 has it.
 """
 
 import argparse
@@ -83,6 +84,7 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
             "keyfile": str(pki / "broker.key"),
         }
         super().__init__({"listeners": {"default": listener}, "plugins": {}})
+        self.uplink_denied = False
 
     @property
     def port(self) -> int:
@@ -117,7 +119,8 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
         return not session.will_flag or permitted(session.username or "", session.will_topic or "", Action.PUBLISH)
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
-        return permitted(session.username or "", topic, action)
+        denied = self.uplink_denied and action is Action.PUBLISH and session.username != _RECEIVER
+        return not (denied and "/up/" in topic) and permitted(session.username or "", topic, action)
 
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """As amqtt's, for shared subscriptions too."""
@@ -184,6 +187,8 @@ async def serve(pki: Path, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     broker = DemoBroker(pki, port)
+    for number, denied in ((signal.SIGUSR1, True), (signal.SIGUSR2, False)):
+        asyncio.get_running_loop().add_signal_handler(number, setattr, broker, "uplink_denied", denied)
     await broker.start()
     sys.stdout.write(json.dumps({"event": "ready", "port": broker.port}) + "\n")
     sys.stdout.flush()

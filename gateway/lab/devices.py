@@ -49,8 +49,16 @@ class CgmPace:
 class Cgm(Peripheral):
     """Continuous glucose monitor (0x181F) with E2E-CRC: stores every record and tells it live."""
 
-    def __init__(self, link: LocalLink, *, ledger: LedgerWriter, seed: int, pace: CgmPace | None = None) -> None:
-        super().__init__(link, name="Virtual CGM", address=CGM_ADDRESS, service=0x181F, ledger=ledger)
+    def __init__(
+        self,
+        link: LocalLink,
+        *,
+        ledger: LedgerWriter,
+        seed: int,
+        address: str = CGM_ADDRESS,
+        pace: CgmPace | None = None,
+    ) -> None:
+        super().__init__(link, name="Virtual CGM", address=address, service=0x181F, ledger=ledger)
         self._pace = pace or CgmPace()
         self._glucose = Glucose(seed)
         self.measurement = self.notifying(0x2AA7)
@@ -130,9 +138,16 @@ class GlucoseMeter(Peripheral):
     """Glucose meter (0x1808): numbers and stores every reading; its clock is wrong by `clock_error_s`."""
 
     def __init__(
-        self, link: LocalLink, *, ledger: LedgerWriter, seed: int, interval_s: float = 4.0, clock_error_s: float = -90.0
+        self,
+        link: LocalLink,
+        *,
+        ledger: LedgerWriter,
+        seed: int,
+        address: str = GLS_ADDRESS,
+        interval_s: float = 4.0,
+        clock_error_s: float = -90.0,
     ) -> None:
-        super().__init__(link, name="Virtual glucose meter", address=GLS_ADDRESS, service=0x1808, ledger=ledger)
+        super().__init__(link, name="Virtual glucose meter", address=address, service=0x1808, ledger=ledger)
         self._glucose = Glucose(seed + 1)
         self._interval_s = interval_s
         self._clock_error = timedelta(seconds=clock_error_s)
@@ -185,11 +200,21 @@ class GlucoseMeter(Peripheral):
 
 
 class PulseOximeter(Peripheral):
-    """Pulse oximeter (0x1822): one value a second, a spot-check now and then; it stores nothing."""
+    """Pulse oximeter (0x1822): a value every `interval_s`, a spot-check now and then; it stores nothing."""
 
-    def __init__(self, link: LocalLink, *, ledger: LedgerWriter, seed: int, spot_check_every: int = 10) -> None:
-        super().__init__(link, name="Virtual oximeter", address=PLX_ADDRESS, service=0x1822, ledger=ledger)
+    def __init__(
+        self,
+        link: LocalLink,
+        *,
+        ledger: LedgerWriter,
+        seed: int,
+        address: str = PLX_ADDRESS,
+        interval_s: float = 1.0,
+        spot_check_every: int = 10,
+    ) -> None:
+        super().__init__(link, name="Virtual oximeter", address=address, service=0x1822, ledger=ledger)
         self._body = Oximetry(seed + 2)
+        self._interval_s = interval_s
         self._spot_check_every = spot_check_every
         self.continuous = self.notifying(0x2A5F)
         self.spot_check = self.indicating(0x2A5E)
@@ -205,14 +230,14 @@ class PulseOximeter(Peripheral):
         return [channel for channel in (self.continuous, self.spot_check) if self.subscribers(channel)]
 
     async def run(self) -> None:
-        """One value each second; every tenth is followed by a spot-check."""
+        """One value each interval; every tenth is followed by a spot-check."""
         beat = 0
         while True:
             await self.measure()
             beat += 1
             if beat % self._spot_check_every == 0:
                 await self.measure_spot()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(self._interval_s)
 
     async def measure(self) -> None:
         """One continuous value."""

@@ -1,4 +1,4 @@
-"""Child processes of the demo, of benchmarks and of system tests, and how each says that it is ready."""
+"""Child processes of the demo, of `prove`, of benchmarks and of system tests, and how each says that it is ready."""
 
 import asyncio
 import json
@@ -102,15 +102,24 @@ class Child:
         """Whether it has not ended."""
         return self._process.returncode is None
 
-    async def wait(self) -> None:
-        """Wait for its end."""
-        await self._process.wait()
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
-    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send it a signal and wait for its end."""
+    async def wait(self) -> int:
+        """Wait for its end; its exit status, or minus the signal that ended it."""
+        return await self._process.wait()
+
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send it a signal and wait for its end, as `wait` does."""
+        self.signal(number)
+        return await self.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
         if self.running:
             self._process.send_signal(number)
-        await self._process.wait()
 
     async def stop(self) -> None:
         """Ask it to end in order; insist after ten seconds."""

@@ -29,6 +29,8 @@ class Site:
     broker_port: int
     uplink_port: int
     """Where the gateway looks for the broker: the fault proxy, or the broker itself."""
+    receiver_metrics: str = "off"
+    """Where the receiver's metrics are read: HOST:PORT, or nowhere."""
 
     @property
     def pki(self) -> Path:
@@ -76,16 +78,17 @@ class Site:
         return self.root / "receiver-state"
 
 
-def build(site: Site, *, devices: Mapping[str, str], gateway_extra: str = "") -> dict[str, str]:
+def build(site: Site, *, devices: Mapping[str, str], uplink_extra: str = "", gateway_extra: str = "") -> dict[str, str]:
     """Lay the site out and assign each of `devices` (address: profile) to a fresh stream.
 
+    `uplink_extra` are more lines of the gateway's [uplink], `gateway_extra` more tables of its configuration.
     Returns stream id (hex) by address.
     """
     site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for directory in (site.logs, site.radio.parent, site.gateway_state, site.receiver_state):
         directory.mkdir(mode=0o700, exist_ok=True)
     make_dev_pki(site.pki, [GATEWAY])
-    site.gateway_config.write_text(_gateway_toml(site) + gateway_extra)
+    site.gateway_config.write_text(_gateway_toml(site, uplink_extra) + gateway_extra)
     site.receiver_config.write_text(_receiver_toml(site))
     streams = {address: secrets.token_hex(16) for address in devices}
     inventory = {
@@ -127,7 +130,7 @@ def write_configurations(pki: Path, gateway: str) -> tuple[Path, Path]:
     return pki / "gateway.toml", pki / "receiver.toml"
 
 
-def _gateway_toml(site: Site) -> str:
+def _gateway_toml(site: Site, uplink_extra: str) -> str:
     return f"""\
 [gateway]
 id = "{GATEWAY}"
@@ -145,7 +148,7 @@ key_list = "pki/keys.cbor"
 [uplink]
 endpoints = ["127.0.0.1:{site.uplink_port}"]
 backoff_max_s = 1.0
-
+{uplink_extra}
 [ble]
 adapter = "virtual:{site.radio}"
 retry_max_s = 1.0
@@ -174,7 +177,8 @@ key = "pki/receiver.key"
 
 [broker]
 endpoints = ["127.0.0.1:{site.broker_port}"]
+backoff_max_s = 1.0
 
 [metrics]
-listen = "off"
+listen = "{site.receiver_metrics}"
 """

@@ -12,30 +12,57 @@ import sys
 from pathlib import Path
 
 from gateway.lab.air import Air
-from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
+from gateway.lab.devices import Cgm, CgmPace, GlucoseMeter, PulseOximeter
 from gateway.lab.peripheral import LedgerWriter
 
-DEVICES = {CGM_ADDRESS: "cgm", PLX_ADDRESS: "plx", GLS_ADDRESS: "gls"}
-"""Profile by address, as an inventory wants it."""
+_PROFILES = ("cgm", "plx", "gls")
+MOST = 255
+"""So many wearables have an address."""
 
 
-async def serve(*, hci: Path, ledger_path: Path, seed: int, pace: CgmPace, meter_interval_s: float) -> None:
-    """Keep the three wearables on the air until the process ends."""
-    ledger = LedgerWriter(ledger_path)
+def roster(count: int) -> dict[str, str]:
+    """Profile by address, as an inventory wants it, of up to 255 wearables: CGM, oximeter, meter, and again."""
+    return {f"F0:00:00:00:01:{place + 1:02X}": _PROFILES[place % len(_PROFILES)] for place in range(count)}
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Keep the wearables on the air until the process ends."""
+    ledger = LedgerWriter(arguments.ledger)
     air = Air()
-    wearables = (
-        Cgm(air.link, ledger=ledger, seed=seed, pace=pace),
-        PulseOximeter(air.link, ledger=ledger, seed=seed),
-        GlucoseMeter(air.link, ledger=ledger, seed=seed, interval_s=meter_interval_s),
-    )
+    devices = roster(arguments.count)
+    wearables = [
+        _wearable(arguments, air, ledger, address=address, profile=profile, body=place // len(_PROFILES))
+        for place, (address, profile) in enumerate(devices.items())
+    ]
     for wearable in wearables:
         await wearable.start()
-    await air.serve(hci)
-    sys.stdout.write(json.dumps({"event": "ready", "devices": DEVICES}) + "\n")
+    await air.serve(arguments.hci)
+    sys.stdout.write(json.dumps({"event": "ready", "devices": devices}) + "\n")
     sys.stdout.flush()
     async with asyncio.TaskGroup() as group:
         for wearable in wearables:
-            group.create_task(wearable.run(), name=wearable.device.name)
+            group.create_task(wearable.run(), name=wearable.address)
+
+
+def _wearable(
+    arguments: argparse.Namespace, air: Air, ledger: LedgerWriter, *, address: str, profile: str, body: int
+) -> Cgm | PulseOximeter | GlucoseMeter:
+    seed = arguments.seed + body * len(_PROFILES)
+    match profile:
+        case "cgm":
+            pace = CgmPace(
+                session_age_s=arguments.session_age_s,
+                lag_min=arguments.lag_min,
+                minute_s=arguments.minute_s,
+                interval_min=arguments.interval_min,
+            )
+            return Cgm(air.link, ledger=ledger, seed=seed, address=address, pace=pace)
+        case "plx":
+            interval_s = arguments.oximeter_interval_s
+            return PulseOximeter(air.link, ledger=ledger, seed=seed, address=address, interval_s=interval_s)
+        case _:
+            interval_s = arguments.meter_interval_s
+            return GlucoseMeter(air.link, ledger=ledger, seed=seed, address=address, interval_s=interval_s)
 
 
 _PACE = CgmPace()
@@ -47,11 +74,13 @@ def _arguments() -> argparse.Namespace:
         "--hci", type=Path, required=True, help="Unix socket for a gateway's radio, in a private directory"
     )
     parser.add_argument("--ledger", type=Path, required=True, help="file for what was measured, JSON lines")
+    parser.add_argument("--count", type=int, default=3, help="how many: CGM, oximeter, meter, and again")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--session-age-s", type=float, default=_PACE.session_age_s, help="age of the CGM's session")
     parser.add_argument("--lag-min", type=int, default=_PACE.lag_min, help="how far the CGM's clock lags at the start")
     parser.add_argument("--minute-s", type=float, default=_PACE.minute_s, help="seconds a minute of the CGM takes")
     parser.add_argument("--interval-min", type=int, default=_PACE.interval_min, help="minutes between CGM records")
+    parser.add_argument("--oximeter-interval-s", type=float, default=1.0, help="seconds between oximeter values")
     parser.add_argument("--meter-interval-s", type=float, default=4.0, help="seconds between glucose meter readings")
     return parser.parse_args()
 
@@ -61,21 +90,7 @@ def main() -> None:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    pace = CgmPace(
-        session_age_s=arguments.session_age_s,
-        lag_min=arguments.lag_min,
-        minute_s=arguments.minute_s,
-        interval_min=arguments.interval_min,
-    )
-    asyncio.run(
-        serve(
-            hci=arguments.hci,
-            ledger_path=arguments.ledger,
-            seed=arguments.seed,
-            pace=pace,
-            meter_interval_s=arguments.meter_interval_s,
-        )
-    )
+    asyncio.run(serve(arguments))
 
 
 if __name__ == "__main__":

@@ -156,12 +156,16 @@ async def _request(
             return None
 
 
-async def fetch(path: str, *, socket: Path) -> bytes:
-    """GET `path` from a server on a Unix socket.
+async def fetch(path: str, *, socket: str | Path) -> bytes:
+    """GET `path` from a server at HOST:PORT, or on the Unix socket of that path.
 
     Raises OSError if nobody listens there, `h11.RemoteProtocolError` on nonsense.
     """
-    reader, writer = await asyncio.open_unix_connection(socket)
+    if isinstance(socket, Path):
+        reader, writer = await asyncio.open_unix_connection(socket)
+    else:
+        host, _, port = socket.rpartition(":")
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     connection = h11.Connection(h11.CLIENT)
     request = h11.Request(method="GET", target=path, headers=[("Host", "localhost"), ("Connection", "close")])
     writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gateway.lab.brokers import EmbeddedBroker
 from gateway.lab.demo import Demo
+from gateway.lab.rig import Rig
 from gateway.lab.site import Site, free_port
 
 KEYS = {
@@ -33,19 +35,19 @@ def test_nothing_is_lost_and_the_last_line_is_json(tmp_path: Path) -> None:
     assert "Nothing was lost." in done.stdout
 
 
-class CardThatForgets(Demo):
+class CardThatForgets(Rig):
     """Wipes the outbox of a killed gateway before it starts again."""
 
-    async def _start_gateway(self) -> None:
-        shutil.rmtree(self._site.outbox, ignore_errors=True)
-        await super()._start_gateway()
+    async def start_gateway(self) -> None:
+        shutil.rmtree(self.site.outbox, ignore_errors=True)
+        await super().start_gateway()
 
 
 async def test_a_card_that_forgets_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     site = Site(Path("site"), broker_port=free_port(), uplink_port=free_port())
     console = Console(file=io.StringIO())
-    verdict = await CardThatForgets(site, console, seed=1, settle_s=1).run(15)
+    verdict = await Demo(CardThatForgets(site, EmbeddedBroker(site)), console, settle_s=1).run(15)
     assert not verdict.passed
     assert verdict.lost_after_fsync > 0
 
