@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import ClassVar
 
 from gateway.errors import GatewayError
@@ -18,6 +18,8 @@ class SiteBroker(ABC):
     """A site's broker."""
 
     name: ClassVar[str]
+    persistent: ClassVar[bool]
+    """It keeps sessions and messages over a stop."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -39,6 +41,7 @@ class EmbeddedBroker(SiteBroker):
     """The demo's: it speaks MQTT 3.1.1, and all that it knows is in its memory."""
 
     name = "the embedded broker"
+    persistent = False
 
     async def start(self) -> Child:
         """Start it and wait until it says that it listens."""
@@ -58,6 +61,7 @@ class Mosquitto(SiteBroker):
     """Mosquitto as shipped; raises `ConfigError` at its start if it is not installed."""
 
     name = "mosquitto"
+    persistent = True
 
     async def start(self, *, maximum_packet_bytes: int = 262_144) -> Child:
         """Start it and wait until it listens."""
@@ -66,16 +70,16 @@ class Mosquitto(SiteBroker):
         port = self._site.broker_port
         command = mosquitto.command(self._site.pki, state, port, maximum_packet_bytes=maximum_packet_bytes)
         child = await Child.run("broker", *command, logs=self._site.logs)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LISTENS_S):
-                while child.running:
-                    with suppress(OSError):
-                        _, writer = await asyncio.open_connection("127.0.0.1", port)
-                        writer.close()
-                        return child
-                    await asyncio.sleep(0.05)
-        await child.kill()
-        raise GatewayError(f"mosquitto does not listen: {child.last_words()}")
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(child.kill)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LISTENS_S):
+                    while child.running:
+                        if await _listens(port):
+                            undo.pop_all()
+                            return child
+                        await asyncio.sleep(0.05)
+            raise GatewayError(f"mosquitto does not listen: {child.last_words()}")
 
     def deny_uplink(self, child: Child, *, deny: bool) -> None:
         """What is denied it refuses with a reason code."""
@@ -88,6 +92,14 @@ class Mosquitto(SiteBroker):
         size = database.stat().st_size if database.exists() else 0
         database.unlink(missing_ok=True)
         return size
+
+
+async def _listens(port: int) -> bool:
+    with suppress(OSError):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        return True
+    return False
 
 
 def best(site: Site) -> SiteBroker:

@@ -7,17 +7,13 @@ killed gateway's disk, and the receiver's store.
 
 import argparse
 import asyncio
-import fcntl
 import io
 import json
 import re
-import shutil
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,7 +25,7 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.lab import screen
 from gateway.lab.brokers import EmbeddedBroker
 from gateway.lab.rig import Rig
-from gateway.lab.site import Site, free_port
+from gateway.lab.site import Site, free_port, own_folder
 from gateway.lab.verdict import Verdict
 from gateway.outbox.outbox import list_bundles
 
@@ -163,27 +159,17 @@ def main() -> None:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="save a picture of the screen")
     arguments = parser.parse_args()
     try:
-        with _folder(arguments.duration):
+        if arguments.duration and not arguments.duration >= _SHORTEST_S:
+            raise ConfigError(
+                f"DURATION: {arguments.duration:g} s is too short for an outage; give {_SHORTEST_S} or more, or 0"
+            )
+        with own_folder(_ROOT):
             verdict = asyncio.run(_run(arguments, Console()))
     except GatewayError as error:
         sys.exit(f"demo: {error}")
     if arguments.json:
         sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
     sys.exit(0 if verdict.passed else 1)
-
-
-@contextmanager
-def _folder(duration_s: float) -> Iterator[None]:
-    """An empty folder of our own. Raises `ConfigError` for a run that makes no sense or would disturb another."""
-    if duration_s and not duration_s >= _SHORTEST_S:
-        raise ConfigError(f"DURATION: {duration_s:g} s is too short for an outage; give {_SHORTEST_S} or more, or 0")
-    with _ROOT.with_name(f"{_ROOT.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError("another demo runs in this folder; wait for its end") from error
-        shutil.rmtree(_ROOT, ignore_errors=True)
-        yield
 
 
 async def _run(arguments: argparse.Namespace, console: Console) -> Verdict:

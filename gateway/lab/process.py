@@ -8,6 +8,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,14 +51,17 @@ class Child:
             )
             said = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(listener, 64))
             ended = asyncio.ensure_future(child.wait())
-            await asyncio.wait({said, ended}, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
-            ready = said.done()
-            for waiting in (said, ended):
-                waiting.cancel()
-            await asyncio.wait({said, ended})
-        if not ready:
-            await child.kill()
-            raise GatewayError(f"{name} did not become ready: {child.last_words()}")
+            async with AsyncExitStack() as undo:
+                undo.push_async_callback(child.kill)
+                try:
+                    await asyncio.wait({said, ended}, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    said.cancel()
+                    ended.cancel()
+                    await asyncio.wait({said, ended})
+                if said.cancelled():
+                    raise GatewayError(f"{name} did not become ready: {child.last_words()}")
+                undo.pop_all()
         return child
 
     @classmethod
@@ -75,13 +79,15 @@ class Child:
                 start_new_session=True,
             )
         child = cls(name, process, log)
-        try:
-            async with asyncio.timeout(_READY_S):
-                while (await child._event()).get("event") != "ready":
-                    pass
-        except TimeoutError:
-            await child.kill()
-            raise GatewayError(f"{name} did not become ready: {child.last_words()}") from None
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(child.kill)
+            try:
+                async with asyncio.timeout(_READY_S):
+                    while (await child._event()).get("event") != "ready":
+                        pass
+            except TimeoutError:
+                raise GatewayError(f"{name} did not become ready: {child.last_words()}") from None
+            undo.pop_all()
         return child
 
     async def _event(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 _CHUNK_BYTES = 65_536
-_PACKET_BYTES = 1_400
+_PACKET_BYTES = 576
 
 
 class Mode(Enum):

@@ -1,13 +1,17 @@
 """A whole site on one machine: throw-away keys, configuration files, and the commands that start each process."""
 
+import fcntl
 import json
 import secrets
+import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from gateway.errors import ConfigError
 from gateway.lab.pki import make_dev_pki
 
 GATEWAY = "gw-demo"
@@ -19,6 +23,18 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+@contextmanager
+def own_folder(root: Path) -> Iterator[None]:
+    """Make way for a site in `root`, which is gone then. Raises `ConfigError` if another one is at work there."""
+    with root.with_name(f"{root.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another run is at work in {root.absolute()}; wait for its end") from error
+        shutil.rmtree(root, ignore_errors=True)
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,3 +114,29 @@ def test_vectors_check() -> None:
 def test_help_and_version(program: str) -> None:
     assert "usage: iomt-" in run("--help", program=program).stdout
     assert run("--version", program=program).stdout.startswith("iomt-")
+
+
+def test_prove_names_the_faults_that_there_are(tmp_path: Path) -> None:
+    for asked, told in (("help", "--faults takes names, by commas; there are"), ("cut,cat", "cat: no such fault")):
+        done = run("prove", "--faults", asked, cwd=tmp_path)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert "  black-hole          bytes vanish both ways, nobody is told\n" in done.stderr
+
+
+def test_prove_without_the_lab_extra_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "bumble.py").write_text("raise ModuleNotFoundError(name='bumble')")
+    done = run("prove", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "iomt-gateway: prove: bumble is missing; install iomt-gateway[lab]\n")
+
+
+def test_prove_refuses_what_makes_no_sense(tmp_path: Path) -> None:
+    for arguments, told in (
+        (("--seconds", "5"), "is too short to do each of"),
+        (("--wearables", "0"), "--wearables: 1 to 255"),
+        (("--rate", "0"), "--rate: above 0"),
+        (("--check", "prove-report.json"), "--check needs --signer"),
+    ):
+        done = run("prove", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert told in done.stderr

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -79,6 +80,33 @@ async def test_a_hole_swallows_and_keeps_the_connection_which_mending_resets() -
         proxy.mend()
         with pytest.raises(OSError, match="reset"):
             await streams[0].read(100)
+
+
+async def test_a_half_open_connection_stays_open_and_swallows_while_new_ones_work() -> None:
+    async with echo() as to, Proxy(listen=0, to=to) as proxy, client(proxy.port) as streams:
+        assert await says(streams, b"hello") == b"hello"
+        proxy.half_open()
+        assert await says(streams, b"lost") == b""
+        assert not streams[0].at_eof()
+        assert (proxy.halved, proxy.swallowed_bytes) == (1, 4)
+        assert await echoed(proxy.port) == b"hello"
+
+
+async def test_a_slow_network_delays_both_ways_until_it_is_mended() -> None:
+    async with echo() as to, Proxy(listen=0, to=to) as proxy, client(proxy.port) as streams:
+        proxy.degrade(delay_s=0.15, cut_chance=0.0, rng=random.Random(1))
+        assert await says(streams, b"late") == b""
+        assert await streams[0].read(100) == b"late"
+        proxy.mend()
+        assert await says(streams, b"hello") == b"hello"
+
+
+async def test_with_a_chance_of_cuts_connections_are_reset_now_and_then() -> None:
+    async with echo() as to, Proxy(listen=0, to=to) as proxy:
+        proxy.degrade(delay_s=0.0, cut_chance=0.2, rng=random.Random(1))
+        heard = [await echoed(proxy.port) for _ in range(20)]
+        assert {b"", b"hello"} == set(heard)
+        assert proxy.resets == heard.count(b"")
 
 
 async def test_a_broker_that_is_down_closes_the_clients_connection() -> None:

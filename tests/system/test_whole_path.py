@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.lab import mosquitto
+from gateway.lab.brokers import EmbeddedBroker, Mosquitto
 from gateway.lab.cloud import Cloud
 from gateway.lab.process import Child
 from gateway.lab.proxy import Proxy
@@ -20,26 +21,17 @@ SOURCE = Path(__file__).with_name("source.py")
 DEADLINE_S = 30.0
 
 
-async def start_broker(kind: str, site: Site) -> Child:
-    if kind == "embedded":
-        arguments = ("--pki", str(site.pki), "--port", str(site.broker_port))
-        return await Child.start("broker", "gateway.lab.broker", *arguments, logs=site.logs)
-    if mosquitto.program() is None:
-        pytest.skip("mosquitto is not installed; on Debian: apt install mosquitto")
-    state = site.root / "broker"
-    state.mkdir()
-    return await Child.run("broker", *mosquitto.command(site.pki, state, site.broker_port), logs=site.logs)
-
-
-@pytest.fixture(params=["embedded", "mosquitto"])
+@pytest.fixture(params=[EmbeddedBroker, Mosquitto])
 async def site(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Site, Proxy]]:
+    if request.param is Mosquitto and mosquitto.program() is None:
+        pytest.skip("mosquitto is not installed; on Debian: apt install mosquitto")
     monkeypatch.chdir(tmp_path)  # paths of Unix sockets are short
     site = Site(Path(), broker_port=free_port(), uplink_port=free_port())
     build(site, devices={}, gateway_extra="[outbox]\ntick_ms = 0\n")
     async with AsyncExitStack() as stack:
-        broker = await start_broker(request.param, site)
+        broker = await request.param(site).start()
         stack.push_async_callback(broker.stop)
         receiver = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
         child = await Child.serve("receiver", *receiver, logs=site.logs)
