@@ -9,7 +9,6 @@ from gateway.lab.faults.fault import Effect, Fault, watch
 from gateway.lab.rig import Rig
 from gateway.lab.schedule import Cost
 from gateway.outbox.framing import Damage, FrameKind, encode_frame, scan
-from gateway.outbox.segment import segment_paths
 
 _SEEN_S = 20.0
 _STORE_ERRORS = "iomt_receiver_store_errors_total"
@@ -39,7 +38,7 @@ async def _database_read_only(rig: Rig, hold_s: float, _: random.Random) -> Effe
 
 async def _torn_tail(rig: Rig, hold_s: float, rng: random.Random) -> Effect:
     await rig.kill_gateway()
-    path = segment_paths(rig.site.outbox)[-1]
+    path = max(rig.site.outbox.glob("*.seg"))
     end = max(each.end for each in scan(path.read_bytes()))
     whole = encode_frame(FrameKind.BUNDLE, rng.randbytes(1024), rng.randbytes(128), end)
     torn = whole[: rng.randrange(1, len(whole))]
