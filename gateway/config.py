@@ -200,6 +200,23 @@ class ReceiverSection(_Section):
     key_list: FilePath
 
 
+class ReceiverBrokerSection(BrokerSection):
+    """The receiver's way to the broker; workers that share a subscription need client ids of their own."""
+
+    client_id: str = Field(default="receiver", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    share: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+
+
+class JetStreamSection(_Section):
+    """NATS nodes to pull from; with none, bundles come by MQTT."""
+
+    servers: tuple[Endpoint, ...] = ()
+    replicas: Literal[1, 3, 5] = 3
+    max_age_s: int = Field(default=604_800, ge=60)
+    max_bytes: int = Field(default=32 << 30, ge=1 << 20)
+    max_ack_pending: int = Field(default=16_384, ge=1)
+
+
 class StoreSection(_Section):
     """Which database: SQLite in `receiver.state_dir`, unless an address names PostgreSQL."""
 
@@ -230,7 +247,8 @@ class ReceiverConfig(_Section):
     receiver: ReceiverSection
     store: StoreSection = StoreSection()
     tls: TlsSection
-    broker: BrokerSection
+    broker: ReceiverBrokerSection
+    jetstream: JetStreamSection = JetStreamSection()
     ingest: IngestSection = IngestSection()
     metrics: ReceiverMetricsSection = ReceiverMetricsSection()
     log: LogSection = LogSection()

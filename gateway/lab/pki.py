@@ -48,6 +48,7 @@ def _make(out: Path, gateways: Sequence[str]) -> None:
     issuer = _make_ca(out, now)
     make = partial(_make_certificate, issuer=issuer, now=now)
     make(out, "broker", profiles()["broker"], "broker", hosts=_LOOPBACK)
+    make(out, "node", profiles()["node"], "node", hosts=_LOOPBACK)
     make(out, "receiver", profiles()["receiver"], "receiver", hosts=())
     for gateway in gateways:
         directory = out / "gateways" / gateway

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from gateway.config import BrokerSection, IngestSection, ReceiverConfig
+from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConnectionLostError, IdentityError, SignatureError, SignerError, StoreError, UplinkError
 from gateway.identity.files import load_private_key, load_recipient_key, load_registry
@@ -26,10 +26,14 @@ from gateway.receiver.silence import Silence
 from gateway.receiver.stores import open_store
 from gateway.uplink import mqtt
 
+if TYPE_CHECKING:
+    from gateway.receiver.jetstream import JetStream
+
+    Transport = mqtt.Connection | JetStream
+
 _log = logging.getLogger(__name__)
 
 _TOPICS = ("v1/gw/+/up/data", "v1/gw/+/up/urgent")
-_CLIENT_ID = "receiver"
 _SESSION_EXPIRY_S = 7 * 86_400
 _BACKOFF_S = 0.2
 _SILENCE_CHECK_S = 5.0
@@ -46,15 +50,17 @@ class Receiver:
 
     def __init__(
         self,
-        broker: BrokerSection,
+        broker: ReceiverBrokerSection,
         ingest: IngestSection,
         *,
         tls: ssl.SSLContext,
         intake: Intake,
         key_list: bytes,
         metrics: ReceiverMetrics,
+        jetstream: JetStreamSection | None = None,
     ) -> None:
         self._broker = broker
+        self._jetstream = jetstream
         self._receive_maximum = ingest.receive_maximum
         self._tls = tls
         self._intake = intake
@@ -109,10 +115,10 @@ class Receiver:
         self._metrics.reconnects.labels(cause=cause).inc()
         _log.warning("connection ended: %s", error, extra={"cause": cause})
 
-    def _connection(self, endpoint: str) -> mqtt.Connection:
-        return mqtt.Connection(
+    def _connection(self, endpoint: str) -> "Transport":
+        connection = mqtt.Connection(
             endpoint,
-            client_id=_CLIENT_ID,
+            client_id=self._broker.client_id,
             tls=self._tls,
             keepalive_s=self._broker.keepalive_s,
             timeout_s=self._broker.connect_timeout_s,
@@ -121,15 +127,22 @@ class Receiver:
             receive_maximum=self._receive_maximum,
             will=None,
         )
+        if self._jetstream is None:
+            return connection
+        from gateway.receiver.jetstream import JetStream
 
-    async def _subscribe(self, connection: mqtt.Connection) -> None:
-        await connection.subscribe(*_TOPICS)
+        timeout_s = self._broker.connect_timeout_s
+        return JetStream(self._jetstream, tls=self._tls, timeout_s=timeout_s, retain=connection)
+
+    async def _subscribe(self, connection: "Transport") -> None:
+        share = f"$share/{self._broker.share}/" if self._broker.share else ""
+        await connection.subscribe(*(share + topic for topic in _TOPICS))
         self._delay_s = _BACKOFF_S
         self._metrics.online.set(1)
         _log.info("connected and subscribed")
         systemd.notify("READY=1")
 
-    async def _serve(self, connection: mqtt.Connection) -> None:
+    async def _serve(self, connection: "Transport") -> None:
         """Raises `UplinkError` when the connection has ended."""
         self._pubacks = []
         for gateway in sorted({gateway for gateway, _ in self._intake.registry.values()}):
@@ -145,7 +158,7 @@ class Receiver:
             if taken.plan.epochs and taken.committed.parked:
                 await self._take_parked(connection)
 
-    async def _take_parked(self, connection: mqtt.Connection) -> None:
+    async def _take_parked(self, connection: "Transport") -> None:
         """Take the parked bundles whose epochs have arrived by now."""
         after = 0
         store = self._intake.store
@@ -153,7 +166,7 @@ class Receiver:
             await self._take(connection, [message for _, message in ready])
             after = ready[-1][0]
 
-    async def _take(self, connection: mqtt.Connection, messages: Sequence[Message]) -> Taken:
+    async def _take(self, connection: "Transport", messages: Sequence[Message]) -> Taken:
         now_ms = _now_ms()
         taken = await self._durably(partial(self._intake.take, messages, now_ms=now_ms))
         try:
@@ -174,7 +187,7 @@ class Receiver:
             await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
             delay_s = min(2 * delay_s, self._broker.backoff_max_s)
 
-    async def _publish(self, connection: mqtt.Connection, receipts: Sequence[tuple[str, bytes]]) -> None:
+    async def _publish(self, connection: "Transport", receipts: Sequence[tuple[str, bytes]]) -> None:
         """Send receipts, once the broker has acknowledged the previous ones: what waits there stays bounded."""
         for topic, puback in self._pubacks:
             try:
@@ -253,5 +266,13 @@ async def run(config: ReceiverConfig) -> None:
         if config.metrics.listen != "off":
             pages = {"/metrics": http.Page(metrics.render)}
             await stack.enter_async_context(http.serve(pages, listen=config.metrics.listen))
-        receiver = Receiver(config.broker, config.ingest, tls=tls, intake=intake, key_list=key_list, metrics=metrics)
+        receiver = Receiver(
+            config.broker,
+            config.ingest,
+            tls=tls,
+            intake=intake,
+            key_list=key_list,
+            metrics=metrics,
+            jetstream=config.jetstream if config.jetstream.servers else None,
+        )
         await receiver.run()

@@ -26,7 +26,7 @@ def certificate(path: Path) -> x509.Certificate:
 
 def test_every_secret_is_its_owners_alone(pki: Path) -> None:
     keys = list(pki.rglob("*.key"))
-    assert len(keys) == 10
+    assert len(keys) == 11
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys} == {0o600}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import BrokerSection, IngestSection, ReceiverConfig
+from gateway.config import IngestSection, ReceiverBrokerSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
 from gateway.envelope.receipt import decode_receipt
 from gateway.envelope.seal import ChainWriter
@@ -61,7 +61,7 @@ async def receiver(pki: Path, directory: Path, port: int) -> AsyncIterator[tuple
     store, metrics = SqliteStore.open(directory), ReceiverMetrics()
     recipient = load_recipient_key(pki / "recipient.key")
     worker = Receiver(
-        BrokerSection(endpoints=(f"127.0.0.1:{port}",), backoff_max_s=0.5),
+        ReceiverBrokerSection(endpoints=(f"127.0.0.1:{port}",), backoff_max_s=0.5),
         IngestSection(receive_maximum=8),
         tls=client_context(pki / "ca.crt", pki / "receiver.crt", pki / "receiver.key"),
         intake=Intake(

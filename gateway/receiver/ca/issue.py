@@ -97,7 +97,8 @@ def _builder(
         .add_extension(_key_usage(is_ca=is_ca), critical=True)
     )
     if profile.usage is not None:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[profile.usage]]), critical=False)
+        purposes = [USAGES[each] for each in profile.usage.split("+")]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     names = [_host(each) for each in hosts]
     return builder.add_extension(x509.SubjectAlternativeName(names), critical=False) if names else builder
 

@@ -1,0 +1,239 @@
+"""Bundles through a cluster of three NATS nodes, started as shipped."""
+
+import asyncio
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection
+from gateway.envelope.keys import signer_for
+from gateway.errors import BrokerUnreachableError, ConfigError, TlsRefusedError, UplinkError
+from gateway.identity.files import load_private_key, load_recipient_key, load_registry
+from gateway.identity.tls import client_context
+from gateway.lab.nats import Nodes, program
+from gateway.lab.pki import make_dev_pki
+from gateway.observe.metrics import ReceiverMetrics
+from gateway.receiver.intake import Intake
+from gateway.receiver.jetstream import STREAM, JetStream, connect, init_stream
+from gateway.receiver.sqlite import SqliteStore
+from gateway.receiver.worker import Receiver
+from gateway.uplink.mqtt import Connection
+from tests.receiver.test_worker import GATEWAY, bundles, receipts_until, running, until, value
+
+pytestmark = pytest.mark.skipif(
+    program() is None, reason="nats-server is not installed; on Debian: apt install nats-server"
+)
+START_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pki")
+    make_dev_pki(directory, [GATEWAY])
+    return directory
+
+
+@pytest.fixture
+async def nodes(pki: Path, tmp_path: Path) -> AsyncIterator[Nodes]:
+    nodes = Nodes(tmp_path / "nats", pki, [GATEWAY])
+    for number in range(3):
+        await nodes.start(number)
+    yield nodes
+    await nodes.stop()
+
+
+def tls(pki: Path) -> ssl.SSLContext:
+    return client_context(pki / "ca.crt", pki / "receiver.crt", pki / "receiver.key")
+
+
+async def prepared(nodes: Nodes, pki: Path) -> JetStreamSection:
+    """The stream, made as soon as the cluster has elected its leader."""
+    section = JetStreamSection(servers=nodes.servers, max_bytes=64 << 20)
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            await init_stream(section, tls=tls(pki), timeout_s=5)
+        except (UplinkError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+        else:
+            return section
+
+
+def connection(pki: Path, endpoint: str, *, client_id: str = GATEWAY) -> Connection:
+    keys = pki / "gateways" / GATEWAY
+    return Connection(
+        endpoint,
+        client_id=client_id,
+        tls=client_context(pki / "ca.crt", keys / "tls.crt", keys / "tls.key"),
+        keepalive_s=20,
+        timeout_s=10,
+        clean_start=True,
+        session_expiry_s=0,
+        receive_maximum=100,
+        will=None,
+    )
+
+
+@asynccontextmanager
+async def worker(
+    pki: Path, directory: Path, nodes: Nodes, section: JetStreamSection
+) -> AsyncIterator[tuple[SqliteStore, ReceiverMetrics]]:
+    store, metrics = SqliteStore.open(directory), ReceiverMetrics()
+    recipient = load_recipient_key(pki / "recipient.key")
+    receiver = Receiver(
+        ReceiverBrokerSection(endpoints=nodes.mqtt, backoff_max_s=0.5),
+        IngestSection(receive_maximum=64),
+        tls=tls(pki),
+        intake=Intake(
+            store=store,
+            registry=load_registry(pki / "registry.json"),
+            recipient_keys={recipient.kid: recipient},
+            signer=signer_for(load_private_key(pki / "receipt.key")),
+            parked_limit=10,
+            parked_per_gateway=10,
+        ),
+        key_list=(pki / "keys.cbor").read_bytes(),
+        metrics=metrics,
+        jetstream=section,
+    )
+    async with running(receiver.run()):
+        yield store, metrics
+    store.close()
+
+
+async def published(pki: Path, nodes: Nodes, data: list[bytes]) -> None:
+    """Publish to whichever node takes it, until each bundle is acknowledged."""
+    rest = list(data)
+    deadline = time.monotonic() + START_S
+    while rest:
+        for endpoint in nodes.mqtt:
+            try:
+                async with connection(pki, endpoint) as gateway:
+                    while rest:
+                        async with asyncio.timeout(5):
+                            await gateway.publish(f"v1/gw/{GATEWAY}/up/data", rest[0])
+                        rest.pop(0)
+            except (UplinkError, TimeoutError):
+                assert time.monotonic() < deadline, nodes.last_words()
+
+
+async def test_bundles_are_committed_and_receipted_and_acknowledged(pki: Path, nodes: Nodes, tmp_path: Path) -> None:
+    section = await prepared(nodes, pki)
+    data = bundles(pki, 5)
+    await published(pki, nodes, data[:2])
+    async with (
+        worker(pki, tmp_path / "state", nodes, section) as (store, metrics),
+        connection(pki, nodes.mqtt[0]) as gateway,
+    ):
+        await gateway.subscribe(f"v1/gw/{GATEWAY}/down/#")
+        for each in data[2:]:
+            await gateway.publish(f"v1/gw/{GATEWAY}/up/data", each)
+        receipts = await receipts_until(gateway, pki, 4)
+        assert receipts[-1].ranges[0].first == 0
+        assert store.summary()["gateways"][GATEWAY]["bundles"] == 5
+        await until(lambda: value(metrics, "messages_total") == 5)
+        async with await connect(nodes.servers, tls=tls(pki), timeout_s=5) as client:
+            await until_acknowledged(client, 0)
+
+
+async def test_the_key_list_is_retained_for_gateways_that_connect_later(
+    pki: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    section = await prepared(nodes, pki)
+    async with worker(pki, tmp_path / "state", nodes, section) as (_, metrics):
+        await until(lambda: value(metrics, "online"))
+        await published(pki, nodes, bundles(pki, 1))
+        await until(lambda: value(metrics, "stored_bundles_total"))
+    async with connection(pki, nodes.mqtt[1]) as gateway, asyncio.timeout(10):
+        await gateway.subscribe(f"v1/gw/{GATEWAY}/down/keys")
+        [message] = await gateway.receive(1)
+        assert message.payload == (pki / "keys.cbor").read_bytes()
+
+
+async def test_a_killed_node_costs_nothing(pki: Path, nodes: Nodes, tmp_path: Path) -> None:
+    section = await prepared(nodes, pki)
+    data = bundles(pki, 40)
+    async with worker(pki, tmp_path / "state", nodes, section) as (store, metrics):
+        await published(pki, nodes, data[:20])
+        for victim in range(2):
+            await nodes.kill(victim)
+            await published(pki, nodes, data[20 + 10 * victim : 30 + 10 * victim])
+            await nodes.start(victim)
+            await prepared(nodes, pki)
+        for _ in range(600):
+            summary = store.summary()["gateways"].get(GATEWAY, {})
+            if summary.get("bundles") == 40:
+                break
+            await asyncio.sleep(0.1)
+        assert (summary["bundles"], summary["missing_bundles"], summary["forks"]) == (40, 0, 0)
+        assert value(metrics, "stored_bundles_total") == 40
+
+
+async def test_what_a_worker_took_and_never_acknowledged_goes_to_another(pki: Path, nodes: Nodes) -> None:
+    section = await prepared(nodes, pki)
+    data = bundles(pki, 3)
+    await published(pki, nodes, data)
+
+    def transport() -> JetStream:
+        retain = connection(pki, nodes.mqtt[0], client_id=os.urandom(4).hex())
+        return JetStream(section, tls=tls(pki), timeout_s=5, retain=retain)
+
+    async with transport() as first:
+        taken = await first.receive(2)
+        assert [each.payload for each in taken] == data[:2]
+        assert {each.topic for each in taken} == {f"v1/gw/{GATEWAY}/up/data"}
+        taken[0].ack()
+    async with await connect(nodes.servers, tls=tls(pki), timeout_s=5) as client:
+        await until_acknowledged(client, 1)
+
+
+async def until_acknowledged(client: Client, pending: int) -> None:
+    async with asyncio.timeout(10):
+        while (await client.jetstream().consumer_info(STREAM, "receiver")).num_ack_pending != pending:  # noqa: ASYNC110 - the cluster tells when it is asked
+            await asyncio.sleep(0.05)
+
+
+async def test_a_stream_that_would_lose_messages_is_refused(pki: Path, nodes: Nodes) -> None:
+    section = await prepared(nodes, pki)
+    assert await init_stream(section, tls=tls(pki), timeout_s=5) is False
+    thrifty = section.model_copy(update={"replicas": 1})
+    with pytest.raises(ConfigError, match="num_replicas"):
+        await init_stream(thrifty, tls=tls(pki), timeout_s=5)
+
+
+async def test_a_stream_that_is_missing_stops_a_worker_with_the_way_out(pki: Path, nodes: Nodes) -> None:
+    section = await prepared(nodes, pki)
+    async with await connect(nodes.servers, tls=tls(pki), timeout_s=5) as client:
+        await client.jetstream().delete_stream(STREAM)
+    retain = connection(pki, nodes.mqtt[0])
+    with pytest.raises(ConfigError, match="init-stream"):
+        async with JetStream(section, tls=tls(pki), timeout_s=5, retain=retain):
+            pass
+
+
+async def test_a_stranger_is_refused_and_nobody_listening_is_told(pki: Path, nodes: Nodes, tmp_path: Path) -> None:
+    await prepared(nodes, pki)
+    make_dev_pki(tmp_path / "foreign", [])
+    foreign = client_context(pki / "ca.crt", *(tmp_path / "foreign" / f"receiver.{kind}" for kind in ("crt", "key")))
+    with pytest.raises((TlsRefusedError, BrokerUnreachableError)):
+        await connect(nodes.servers, tls=foreign, timeout_s=3)
+    await nodes.stop()
+    with pytest.raises(BrokerUnreachableError):
+        await connect(nodes.servers, tls=tls(pki), timeout_s=3)
+
+
+def test_the_shipped_node_configuration_is_valid(pki: Path, tmp_path: Path) -> None:
+    Nodes(tmp_path / "nats", pki, [GATEWAY])
+    checked = subprocess.run(
+        [str(program()), "-t", "-c", str(tmp_path / "nats" / "n0.conf")], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
