@@ -101,6 +101,8 @@ class Reason(IntFlag):
     """A note: the device sent it from its storage."""
     ANOMALY = 131072
     """A note: reserved bits or codes were set."""
+    CLOCK_WRONG = 262144
+    """A note: the device's clock is further off than any zone explains; its time was corrected."""
 
 
 class Lane(IntEnum):

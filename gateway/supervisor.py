@@ -18,6 +18,7 @@ from gateway.ble.collector import Backfill
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links, LinkState
 from gateway.ble.radio import Radio
+from gateway.clock.book import ClockBook
 from gateway.clock.keeper import RELEASED_MS
 from gateway.clock.system import Clock, SystemClocks
 from gateway.config import GatewayConfig
@@ -57,6 +58,10 @@ class Gateway:
         self._started = time.monotonic()
         state_dir = config.gateway.state_dir
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.clock_book = ClockBook.load(state_dir / "clocks.json")
+        vouched = config.clock.believe == "system"
+        not_before_ms = RELEASED_MS if vouched else max(RELEASED_MS, self.clock_book.newest_ms)
+        self.clock = Clock.start(config.clock.believe, not_before_ms=not_before_ms, clocks=clocks)
         identity = config.identity
         load_owner(identity.tls_cert, config.gateway.id)
         self._tls = client_context(identity.ca, identity.tls_cert, identity.tls_key)
@@ -168,6 +173,7 @@ class Gateway:
             on_event=self._device_event,
             on_error=self._device_error,
             clock=self.clock,
+            book=self.clock_book,
         )
         await self.links.run()
 
@@ -183,6 +189,8 @@ class Gateway:
         self.pipeline.tell(events)
         for event in events:
             _log.info(event.code, extra={"source": self.clock.source})
+            if event.code == "clock-step":
+                self.clock_book.forget()
 
     def _tell_damage(self, missing: int) -> None:
         """Say how many bundles the medium has lost in all, each time there are more."""

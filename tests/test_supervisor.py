@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.clock.device import Look
 from gateway.clock.keeper import Sample
 from gateway.clock.system import SystemClocks, wall_clock_ms
 from gateway.config import GatewayConfig, load
@@ -133,6 +134,11 @@ async def test_a_box_that_boots_without_a_clock_says_so_and_tells_the_time_once_
     assert daemon.clock.source == "ntp"
     assert "iomt_gateway_clock_known 1.0" in page
     assert "iomt_gateway_clock_error_seconds 0.016" in page
+    daemon.clock_book.seen("F0:00:00:00:00:01", Look(shown.wall_ms, shown.wall_ms, 1_000))
+    shown = replace(shown, wall_ms=shown.wall_ms + 3_600_000)
+    async with asyncio.timeout(10):
+        while daemon.clock_book.get("F0:00:00:00:00:01"):  # noqa: ASYNC110 - the book knows no event
+            await asyncio.sleep(0.05)
     os.kill(os.getpid(), signal.SIGTERM)
     await task
 

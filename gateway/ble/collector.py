@@ -118,6 +118,7 @@ class Collector:
             while True:
                 await self._step()
         finally:
+            self._held += self._profile.left()
             self._hand_on(None)
 
     async def _subscribe(self, characteristic: int) -> None:
@@ -201,6 +202,8 @@ class Collector:
                 await self._write(self._transfer.recorded(item.key, self._clock()))
                 if self._progress.fresh(item):
                     self._hold(item)
+            elif self._transfer is not None and item.attached:
+                self._hold(item)
             elif self._progress.fresh(item):
                 self._on_live(item)
         if damaged is not None:

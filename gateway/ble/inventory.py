@@ -5,12 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.ble.profiles import PROFILES
 from gateway.durable import write_durably
 from gateway.errors import ConfigError
 
-Profile = Literal["cgm", "plx", "gls"]
+
+def _known(name: str) -> str:
+    if name not in PROFILES:
+        raise ValueError(f"is no profile; there is {', '.join(sorted(PROFILES))}")
+    return name
+
+
+Profile = Annotated[str, AfterValidator(_known)]
+"""A name in `profiles.PROFILES`."""
 
 
 class _Entry(BaseModel):

@@ -12,8 +12,10 @@ from bleak.exc import BleakError
 
 from gateway.ble.collector import Backfill, Collector, OnError, Sink
 from gateway.ble.inventory import Device, Inventory
-from gateway.ble.profiles import profile_for
+from gateway.ble.profiles import PROFILES
+from gateway.ble.profiles.times import DeviceTimes
 from gateway.ble.radio import Radio
+from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
 from gateway.errors import BondError, DeviceError, LinkError
@@ -52,6 +54,7 @@ class Links:
         on_event: OnEvent,
         on_error: OnError,
         clock: Clock,
+        book: ClockBook,
     ) -> None:
         self._radio = radio
         self._inventory = inventory
@@ -61,6 +64,7 @@ class Links:
         self._on_event = on_event
         self._on_error = on_error
         self._clock = clock
+        self._book = book
         self._connecting = asyncio.Lock()
         self.states = {device.address: LinkState.DOWN for device in inventory.devices}
         """Link state by address, for the control API."""
@@ -98,7 +102,7 @@ class Links:
             raise BondError(f"{device.address}: was paired, but its bond is missing here; pair it again")
         collector = Collector(
             device,
-            profile_for(device, self._clock),
+            PROFILES[device.profile](device.address, DeviceTimes(device.address, self._clock, self._book)),
             cursor=self._cursors.get(device.address),
             sink=self._sink,
             on_error=self._on_error,

@@ -29,6 +29,8 @@ class Item:
     session: str = ""
     key: Hashable = None
     """Tells the record from all others of the device."""
+    attached: bool = False
+    """It goes with a record that is stored, and is not counted itself."""
 
 
 class Numbering(Enum):

@@ -6,22 +6,25 @@ package and imports no other profile; what profiles share stands beside them.
 
 import importlib
 import pkgutil
+from typing import Final
 
 from gateway.errors import DecodeError
 from gateway.health.measurement import VALUE_MAX_OCTETS, Fields, Measurement
 from gateway.model import Reading
 
+_PROFILES = {
+    module.name: importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+}
 
-def _found() -> dict[int, type[Measurement]]:
-    kinds: dict[int, type[Measurement]] = {}
-    for module in pkgutil.iter_modules(__path__):
-        profile = importlib.import_module(f"{__name__}.{module.name}")
-        kinds |= getattr(profile, "CHARACTERISTICS", {})
-    return kinds
-
-
-CHARACTERISTICS = _found()
+CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {
+    uuid: kind for profile in _PROFILES.values() for uuid, kind in getattr(profile, "CHARACTERISTICS", {}).items()
+}
 """What each characteristic's values are, by 16-bit UUID."""
+
+COLLECTED: Final[dict[str, tuple[int, ...]]] = {
+    name: profile.COLLECTED for name, profile in _PROFILES.items() if hasattr(profile, "COLLECTED")
+}
+"""What to subscribe to, by profile: those of which nothing must be known or asked to understand what they say."""
 
 
 def decode(characteristic: int, value: bytes, *, e2e_crc: bool | None = None) -> Measurement:

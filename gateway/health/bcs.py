@@ -106,3 +106,4 @@ class Feature(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A9B: Feature, 0x2A9C: BodyComposition}
+COLLECTED: Final = (0x2A9C,)

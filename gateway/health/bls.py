@@ -117,3 +117,4 @@ CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {
     0x2A36: IntermediateCuffPressure,
     0x2A49: Feature,
 }
+COLLECTED: Final = (0x2A35,)

@@ -36,12 +36,13 @@ _METRICS: Final = {
 }
 
 _TOO_HIGH, _TOO_LOW = 1 << 5, 1 << 6
+TIME_FAULT: Final = 1 << 11
 _STATUS: Final[Bits] = (
     (1 << 0, Reason.BATTERY_LOW),
     (0x01E, Reason.SENSOR_FAULT),  # malfunction, too small a sample, strip inserted wrongly, wrong strip
     (_TOO_HIGH | _TOO_LOW, Reason.OUT_OF_RANGE),
     (0x780, Reason.SENSOR_FAULT),  # too hot, too cold, strip pulled out too early, general fault
-    (1 << 11, Reason.TIME_DOUBTFUL),
+    (TIME_FAULT, Reason.TIME_DOUBTFUL),
     (0xF000, Reason.ANOMALY),  # reserved
 )
 

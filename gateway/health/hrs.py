@@ -81,3 +81,4 @@ class SensorLocation(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A37: HeartRate, 0x2A38: SensorLocation}
+COLLECTED: Final = (0x2A37,)

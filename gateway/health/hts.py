@@ -79,3 +79,4 @@ CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {
     0x2A1D: TemperatureType,
     0x2A1E: IntermediateTemperature,
 }
+COLLECTED: Final = (0x2A1C,)

@@ -16,6 +16,7 @@ sit in its middle; reserved flags are kept in `rfu_flags` and otherwise ignored.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
+from datetime import datetime
 from struct import Struct
 from typing import Any, ClassVar, Final, Self
 
@@ -171,6 +172,16 @@ class Measurement:
         if self.rfu_flags:
             out["rfu_flags"] = self.rfu_flags
         return out
+
+    @property
+    def moment(self) -> datetime | None:
+        """The time that it tells, by the device's clock; None if there is none or it is not known."""
+        return None
+
+    @property
+    def stored(self) -> bool | None:
+        """Whether the device has kept it for a while and sends it now; None if it does not say."""
+        return None
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:  # noqa: ARG002 - for those that measure
         """The values of metrics in this, all taken at `time_ms`; none by default."""

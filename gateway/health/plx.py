@@ -20,10 +20,11 @@ from gateway.health.sfloat import Number
 from gateway.model import Extra, ExtraValue, Reading, Reason
 
 _DEVICE_SHIFT: Final = 16
+_FROM_STORAGE: Final = 1 << 9
 
 _MEASUREMENT: Final[Bits] = (
     (1 << 6 | 1 << 14, Reason.DEVICE_DOUBTS),  # early estimate, questionable
-    (1 << 9, Reason.STORED),
+    (_FROM_STORAGE, Reason.STORED),
     (1 << 10, Reason.DEMO_DATA),
     (1 << 11, Reason.TEST_DATA),
     (1 << 12, Reason.CALIBRATION),
@@ -86,6 +87,11 @@ class SpotCheck(_Oximetry):
         """The device's local time; None if it was not sent, or the device says that its clock is not set."""
         return None if self.timestamp is None or self.clock_not_set else self.timestamp.moment
 
+    @property
+    def stored(self) -> bool:
+        """As the measurement status says."""
+        return bool((self.measurement_status or 0) & _FROM_STORAGE)
+
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
         """Saturation, pulse rate and amplitude; `Extra.STATUS` = measurement status + device status * 2**16."""
         values = {SPO2: self.spo2_pct, PULSE_RATE: self.pr_bpm, PULSE_AMPLITUDE: self.pai_pct}
@@ -147,3 +153,4 @@ class Features(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A5E: SpotCheck, 0x2A5F: Continuous, 0x2A60: Features}
+COLLECTED: Final = (0x2A5F, 0x2A5E)

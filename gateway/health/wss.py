@@ -84,3 +84,4 @@ class Feature(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A9D: Weight, 0x2A9E: Feature}
+COLLECTED: Final = (0x2A9D,)

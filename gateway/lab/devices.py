@@ -165,6 +165,10 @@ class GlucoseMeter(Peripheral):
     def _now(self) -> datetime:
         return datetime.now(_ZONE) + self._clock_error
 
+    def set_clock(self, error_s: float) -> None:
+        """Let somebody set its clock, or its battery run out."""
+        self._clock_error = timedelta(seconds=error_s)
+
     def reset(self) -> None:
         """Forget all readings and start to count anew, as after a factory reset."""
         self.store.clear()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links
+from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
 from gateway.lab.radio import open_radio
@@ -58,6 +59,7 @@ async def main(state: Path, socket: Path) -> None:
         on_event=lambda code, device: write({"event": code, "device": device, "records": [], "cursor": None}),
         on_error=lambda error: write({"error": str(error), "records": [], "cursor": None}),
         clock=Clock.start("system", not_before_ms=0),
+        book=ClockBook.load(state / "clocks.json"),
     )
     await links.run()
 

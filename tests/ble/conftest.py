@@ -10,6 +10,7 @@ import pytest
 
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links
+from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
 from gateway.lab.air import Air
@@ -21,7 +22,8 @@ from gateway.model import Cursor, Extra, Reading
 if TYPE_CHECKING:
     from gateway.errors import DeviceError
 
-STREAMS = {CGM_ADDRESS: b"c" * 16, PLX_ADDRESS: b"p" * 16, GLS_ADDRESS: b"g" * 16}
+OTHER_ADDRESS = "F0:00:00:00:01:09"
+STREAMS = {CGM_ADDRESS: b"c" * 16, PLX_ADDRESS: b"p" * 16, GLS_ADDRESS: b"g" * 16, OTHER_ADDRESS: b"o" * 16}
 
 
 async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
@@ -41,7 +43,14 @@ class Gateway:
     """What runs between the radio and the pipeline, with everything it says written down."""
 
     def __init__(
-        self, radio: VirtualRadio, inventory: Inventory, cursors: Mapping[str, Cursor], config: BleSection
+        self,
+        radio: VirtualRadio,
+        inventory: Inventory,
+        cursors: Mapping[str, Cursor],
+        config: BleSection,
+        *,
+        clock: Clock,
+        book: ClockBook,
     ) -> None:
         self.radio = radio
         self.taken: list[Reading] = []
@@ -57,7 +66,8 @@ class Gateway:
             sink=self._sink,
             on_event=self._on_event,
             on_error=self.errors.append,
-            clock=system_clock(),
+            clock=clock,
+            book=book,
         )
         self.task = asyncio.create_task(self.links.run())
 
@@ -100,26 +110,33 @@ class Ward:
         self.cursors: dict[str, Cursor] = {}
         self.gateways: list[Gateway] = []
 
-    def assign(self, *profiles: str) -> None:
-        """Make these wearables the gateway's, never paired."""
+    def assign(self, *profiles: str, address: str | None = None) -> None:
+        """Make these wearables the gateway's, never paired; `address` is that of one which is not the ward's own."""
         addresses = {"cgm": CGM_ADDRESS, "plx": PLX_ADDRESS, "gls": GLS_ADDRESS}
         entries = [
             {
-                "address": addresses[profile],
+                "address": address or addresses[profile],
                 "profile": profile,
-                "stream": STREAMS[addresses[profile]].hex(),
+                "stream": STREAMS[address or addresses[profile]].hex(),
                 "paired": False,
             }
             for profile in profiles
         ]
         self.devices.write_text(json.dumps({"schema": 1, "devices": entries}))
 
-    async def gateway(self, **config: float) -> Gateway:
-        """Start a gateway that knows what the last one left."""
+    async def gateway(self, clock: Clock | None = None, **config: float) -> Gateway:
+        """Start a gateway that knows what the last one left; its clock is this machine's unless it is given."""
         options = {"connect_timeout_s": 2.0, "retry_max_s": 0.3, "racp_timeout_s": 1.0, **config}
         section = BleSection(adapter=f"virtual:{self.socket}", **options)
         radio = await open_radio(self.socket, self.bonds)
-        gateway = Gateway(radio, Inventory.load(self.devices), self.cursors, section)
+        gateway = Gateway(
+            radio,
+            Inventory.load(self.devices),
+            self.cursors,
+            section,
+            clock=clock or system_clock(),
+            book=ClockBook.load(self.state / "clocks.json"),
+        )
         self.gateways.append(gateway)
         return gateway
 

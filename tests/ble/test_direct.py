@@ -1,0 +1,101 @@
+"""Wearables that are simply listened to: a health profile that says so can be collected without a line of code more."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway import health
+from gateway.ble.profiles import PROFILES
+from gateway.health import bls, hrs, plx
+from gateway.health.clock import CurrentTime
+from gateway.health.date_time import DateTime
+from gateway.health.metrics import BLOOD_PRESSURE_PULSE, DIASTOLIC, HEART_RATE, SYSTOLIC
+from gateway.health.sfloat import Number
+from gateway.lab.peripheral import Peripheral
+from gateway.model import Extra, Frame, TimeSource
+from tests.ble.conftest import OTHER_ADDRESS as ADDRESS
+from tests.ble.conftest import STREAMS, Ward, system_clock, until
+from tests.ble.test_times import Bench
+
+BEHIND = timedelta(days=9_000)
+
+
+@pytest.fixture
+async def wearable(ward: Ward) -> AsyncIterator[Peripheral]:
+    wearable = Peripheral(ward.air.link, name="Virtual", address=ADDRESS, service=0x1810, ledger=ward.ledger)
+    yield wearable
+    await wearable.stop()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_each_of_these_profiles_can_be_collected() -> None:
+    assert set(health.COLLECTED) == {"plx", "hrs", "hts", "bls", "wss", "bcs"}
+    assert set(PROFILES) == {*health.COLLECTED, "cgm", "gls"}
+    for characteristics in health.COLLECTED.values():
+        assert set(characteristics) <= set(health.CHARACTERISTICS)
+
+
+async def test_a_cuff_that_stored_its_measurement_and_lives_in_2002(ward: Ward, wearable: Peripheral) -> None:
+    channel = wearable.indicating(0x2A35)
+    wearable.add_service(0x1810, channel)
+    wearable.add_service(0x1805, wearable.readable(0x2A2B, lambda: CurrentTime.of(datetime.now(UTC) - BEHIND).encode()))
+    await wearable.start()
+    ward.assign("bls", address=ADDRESS)
+    gateway = await ward.gateway()
+    await until(lambda: bool(wearable.subscribers(channel)))
+    measured = datetime.now(UTC) - timedelta(hours=3)
+    stored = bls.BloodPressure(
+        systolic=Number(124),
+        diastolic=Number(79),
+        map=Number(94),
+        timestamp=DateTime.of(measured - BEHIND),
+        pulse_bpm=Number(61),
+        user_id=2,
+    )
+    [connection] = wearable.subscribers(channel)
+    assert await wearable.indicate(connection, channel, stored.encode())
+    await until(lambda: len(gateway.taken) == 4)
+    assert gateway.streams == {STREAMS[ADDRESS]}
+    assert {SYSTOLIC, DIASTOLIC, BLOOD_PRESSURE_PULSE} < {reading.metric for reading in gateway.taken}
+    for reading in gateway.taken:
+        extras = dict(reading.extras)
+        uncertainty_ms = extras[Extra.UNCERTAINTY_MS]
+        assert isinstance(uncertainty_ms, int)
+        assert abs(reading.time_ms - measured.timestamp() * 1000) <= uncertainty_ms < 60_000
+        assert extras[Extra.TIME_SOURCE] == TimeSource.DEVICE_CORRECTED
+        assert extras[Extra.DEVICE_TIME] == DateTime.of(measured - BEHIND).isoformat()
+        assert extras[Extra.USER] == 2
+
+
+async def test_a_strap_tells_what_is_now(ward: Ward, wearable: Peripheral) -> None:
+    channel = wearable.notifying(0x2A37)
+    wearable.add_service(0x180D, channel)
+    await wearable.start()
+    ward.assign("hrs", address=ADDRESS)
+    gateway = await ward.gateway()
+    await until(lambda: bool(wearable.subscribers(channel)))
+    await wearable.notify(channel, hrs.HeartRate(hr_bpm=61).encode())
+    await until(lambda: bool(gateway.taken))
+    [reading] = gateway.taken
+    assert (reading.metric, reading.mantissa) == (HEART_RATE, 61)
+    assert dict(reading.extras)[Extra.TIME_SOURCE] == TimeSource.RECEIVED
+    assert abs(reading.time_ms - system_clock().now_ms()) < 60_000
+
+
+@pytest.mark.parametrize(("status", "source"), [(0, TimeSource.RECEIVED), (1 << 9, TimeSource.DEVICE)])
+def test_a_spot_check_is_timed_by_its_stamp_only_if_it_comes_from_the_store(
+    bench: Bench, status: int, source: TimeSource
+) -> None:
+    profile = PROFILES["plx"](ADDRESS, bench.times)
+    stamp = DateTime(2027, 2, 1, 8)
+    check = plx.SpotCheck(spo2_pct=Number(97), pr_bpm=Number(60), timestamp=stamp, measurement_status=status)
+    ([item], _) = profile.items(Frame(ADDRESS, 0x2A5E, check.encode(), bench.now_ms))
+    for reading in item.readings:
+        assert dict(reading.extras)[Extra.TIME_SOURCE] == source
+        assert dict(reading.extras)[Extra.DEVICE_TIME] == stamp.isoformat()
