@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway.ble.collector import Backfill
-from gateway.ble.inventory import Inventory
+from gateway.ble.inventory import Device, Inventory
 from gateway.ble.links import Links, LinkState
 from gateway.ble.radio import Radio
 from gateway.clock.book import ClockBook
@@ -229,7 +229,7 @@ class Gateway:
         self.metrics.outbox_missing.set(stats.missing)
         self.metrics.clock_known.set(self.clock.source is not None)
         self.metrics.clock_error_seconds.set(self.clock.error_ms() / 1000)
-        self.metrics.outbox_oldest_seconds.set(self._age_s(stats.oldest_ms))
+        self.metrics.outbox_oldest_seconds.set(self.clock.age_s(stats.oldest_ms))
         states = Counter(state.value for state in self._states().values())
         for state in LinkState:
             self.metrics.devices.labels(state=state.value).set(states[state.value])
@@ -244,33 +244,32 @@ class Gateway:
     def status(self) -> api.Status:
         """The daemon at a glance, for the control API."""
         stats = self.outbox.stats()
-        states = self._states()
-        backfills = self.links.backfills if self.links else {}
         return api.Status(
             gateway=self.config.gateway.id,
             version=__version__,
             uptime_s=int(time.monotonic() - self._started),
             online=self.uplink.online,
+            clock=self.clock.source or "unknown",
             chain=self.writer.chain.hex(),
             bundles_waiting=stats.bundles,
             bytes_waiting=stats.bytes,
-            oldest_waiting_s=self._age_s(stats.oldest_ms),
+            oldest_waiting_s=self.clock.age_s(stats.oldest_ms),
             records_sealed=self.metrics.value("sealed_records_total"),
             bundles_acknowledged=self.metrics.value("uplink_acknowledged_bundles_total"),
             bundles_receipted=self.metrics.value("uplink_receipted_bundles_total"),
             bundles_parked=self.metrics.value("uplink_parked_bundles"),
             key_list_serial=self.keys.current.serial,
-            devices=tuple(
-                api.DeviceStatus(
-                    each.address,
-                    each.profile,
-                    states.get(each.address, LinkState.DOWN).value,
-                    backfills.get(each.address, Backfill.OPEN).value,
-                )
-                for each in self.inventory.devices
-            ),
+            devices=tuple(map(self._device_status, self.inventory.devices)),
         )
 
-    def _age_s(self, time_ms: int | None) -> float:
-        """How long ago a gateway time was; 0 for none, and while it cannot be told."""
-        return 0.0 if time_ms is None else max(0.0, (self.clock.now_ms() - time_ms) / 1000)
+    def _device_status(self, device: Device) -> api.DeviceStatus:
+        backfills = self.links.backfills if self.links else {}
+        clock = self.clock_book.get(device.address)
+        return api.DeviceStatus(
+            device.address,
+            device.profile,
+            self._states().get(device.address, LinkState.DOWN).value,
+            backfills.get(device.address, Backfill.OPEN).value,
+            clock.last.offset_ms / 1000 if clock else None,
+            clock.drift_ppm if clock else None,
+        )

@@ -46,11 +46,12 @@ class Clocks:
     """The system's clocks, as a test sets them."""
 
     boot_ms = 5_000
+    wall_ms = NOW_MS
     error_ms: int | None = 10
     """None: nothing vouches for the clock."""
 
     def sample(self) -> Sample:
-        return Sample(self.boot_ms, NOW_MS, self.error_ms)
+        return Sample(self.boot_ms, self.wall_ms, self.error_ms)
 
 
 @pytest.fixture
@@ -257,3 +258,26 @@ async def test_what_is_measured_before_the_clock_is_known_counts_from_the_boot_a
     assert (before.time_ms, dict(before.extras)) == (0, marks | {Extra.BOOT_MS: -60_000})
     assert (known.time_ms, known.extras) == (NOW_MS - 1_000, early.extras)
     assert contents(outbox)[self_stream(GATEWAY)] == ["start", "clock-anchor"]
+
+
+@pytest.mark.parametrize("by_ms", [365 * 86_400_000, -365 * 86_400_000, 3_600_000, -3_600_000])
+async def test_a_step_of_the_clock_loses_and_reorders_nothing_and_stops_no_tick(
+    pipeline: Pipeline, outbox: Outbox, clock: Clock, clocks: Clocks, by_ms: int
+) -> None:
+    task = asyncio.create_task(pipeline.run())
+    for number in range(6):
+        if number == 3:
+            clocks.wall_ms += by_ms
+            pipeline.tell(clock.look())
+        pipeline.submit(STREAM, [replace(reading(number), time_ms=clock.now_ms())])
+        durable = pipeline._metrics.value("sealed_records_total")
+        async with asyncio.timeout(10):
+            while pipeline._metrics.value("sealed_records_total") == durable:  # noqa: ASYNC110 - a count has no event
+                await asyncio.sleep(0.005)
+    pipeline.close()
+    await task
+    assert contents(outbox)[STREAM] == [0, 1, 2, 3, 4, 5]
+    times_ms = [record.time_ms for record in sealed_records(outbox)]
+    assert times_ms == [NOW_MS] * 3 + [NOW_MS + by_ms] * 3
+    told = [code for code in contents(outbox)[self_stream(GATEWAY)] if code != "heartbeat"]
+    assert told == ["clock-step", "clock-anchor", "shutdown"]

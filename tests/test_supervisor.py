@@ -27,6 +27,8 @@ from gateway.observe.http import fetch
 from gateway.outbox.outbox import list_bundles
 from gateway.supervisor import Gateway
 
+NOON_MS = 1_800_000_000_000
+
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
@@ -103,14 +105,23 @@ async def test_a_service_manager_that_has_gone_does_not_disturb_an_orderly_end(
 
 async def test_the_control_api_tells_the_state(site: Site) -> None:
     daemon, task = await started(site)
+    daemon.clock_book.seen("F0:00:00:00:00:01", Look(NOON_MS + 3_600_000, NOON_MS, 1_000))
     status = json.loads(await fetch("/v1/status", socket=socket_path(site.gateway_state)))
     assert status["gateway"] == GATEWAY
     assert status["online"] is False
+    assert status["clock"] == "system"
     assert status["bundles_waiting"] == 1
     assert status["records_sealed"] == 2  # start and clock anchor
     assert status["chain"] == daemon.writer.chain.hex()
     assert status["devices"] == [
-        {"address": "F0:00:00:00:00:01", "profile": "cgm", "state": "link-down", "backfill": "open"}
+        {
+            "address": "F0:00:00:00:00:01",
+            "profile": "cgm",
+            "state": "link-down",
+            "backfill": "open",
+            "clock_behind_s": -3600.0,
+            "clock_drift_ppm": None,
+        }
     ]
     os.kill(os.getpid(), signal.SIGTERM)
     await task

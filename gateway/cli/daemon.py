@@ -56,6 +56,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _behind(seconds: float | None) -> str:
+    if seconds is None:
+        return "not seen"
+    return f"{abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'} UTC"
+
+
 def _status(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, GatewayConfig)
     path = api.socket_path(config.gateway.state_dir)
@@ -71,5 +77,6 @@ def _status(arguments: argparse.Namespace) -> int:
     for device in devices:
         print(
             f"  {device['address']}  {device['profile']:5}  {device['state']:9}  stored records: {device['backfill']}"
+            f"  clock: {_behind(device['clock_behind_s'])}"
         )
     return 0

@@ -127,6 +127,13 @@ class Clock:
         """UTC, if it is known."""
         return self._keeper.utc_ms(self.now_ms())
 
+    def age_s(self, time_ms: int | None) -> float:
+        """How long ago a gateway time was; 0 for none, and where that cannot be told."""
+        if time_ms is None:
+            return 0.0
+        utc_ms = self._keeper.utc_ms(time_ms)
+        return max(0.0, (self.now_ms() - (time_ms if utc_ms is None else utc_ms)) / 1000)
+
     def event(self, code: str, *details: int | str | bytes | None) -> Event:
         """An event of now."""
         now_ms = self.now_ms()

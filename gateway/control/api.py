@@ -15,13 +15,17 @@ SOCKET = "control.sock"
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """One wearable: its address, profile and link, and whether its stored records are all here."""
+    """One wearable: its address, profile and link, whether its stored records are all here, and its clock."""
 
     address: str
     profile: str
     state: str
     backfill: str
     """none: it stores nothing; open: there is a gap, or may be; complete."""
+    clock_behind_s: float | None
+    """What must be added to its local time to get UTC; None if it was never seen."""
+    clock_drift_ppm: float | None
+    """By how much it gains; None if it was not watched for days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Status:
     version: str
     uptime_s: int
     online: bool
+    clock: str
+    """What vouches for the gateway's clock: ntp, battery or system, else unknown."""
     chain: str
     bundles_waiting: int
     bytes_waiting: int

@@ -110,6 +110,15 @@ async def test_records_from_before_the_battery_ran_out_and_from_after_it_are_bot
     assert (after.time_ms, after.reasons) == (NOW_MS + DAY_MS - 2 * HOUR_MS, Reason.CLOCK_WRONG)
 
 
+async def test_a_leap_day_is_a_day(bench: Bench) -> None:
+    leap = datetime(2028, 2, 29, 23, 59, 59)  # noqa: DTZ001 - a device's local time
+    bench.now_ms = as_utc_ms(leap) + 1_000
+    bench.restart()
+    await bench.look(leap + timedelta(seconds=1))
+    assert bench.stamped(leap).time_ms == as_utc_ms(leap)
+    assert bench.stamped(leap - timedelta(days=1)).time_ms == as_utc_ms(leap) - DAY_MS
+
+
 async def test_an_hour_that_occurs_twice_is_doubtful_and_within_its_uncertainty(bench: Bench) -> None:
     await bench.look(NOW)
     bench.now_ms += DAY_MS

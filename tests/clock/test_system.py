@@ -1,7 +1,9 @@
 """The system's own clocks, as Linux shows them."""
 
-from gateway.clock.keeper import BOOT_ENDS_MS
-from gateway.clock.system import Clock, boot_clock_ms, boot_id, sample, wall_clock_ms
+from dataclasses import replace
+
+from gateway.clock.keeper import BOOT_ENDS_MS, Sample
+from gateway.clock.system import Clock, SystemClocks, boot_clock_ms, boot_id, sample, wall_clock_ms
 
 
 def test_a_sample_shows_all_clocks_at_one_moment() -> None:
@@ -25,3 +27,14 @@ def test_a_clock_that_is_vouched_for_shows_utc_after_the_first_look() -> None:
     assert abs(clock.now_ms() - wall_clock_ms()) < 60_000
     assert clock.event("start").boot is None
     assert clock.error_ms() == 1024
+
+
+def test_an_age_is_told_across_the_moment_when_the_clock_becomes_known() -> None:
+    shown = Sample(boot_ms=60_000, wall_ms=1_800_000_000_000)
+    clock = Clock.start(
+        "auto", not_before_ms=0, clocks=SystemClocks(boot=b"b" * 16, boot_ms=lambda: 60_000, sample=lambda: shown)
+    )
+    assert (clock.age_s(20_000), clock.age_s(1_800_000_000_000), clock.age_s(None)) == (40.0, 0.0, 0.0)
+    shown = replace(shown, error_ms=5)
+    clock.look()
+    assert (clock.age_s(20_000), clock.age_s(1_799_999_990_000)) == (40.0, 10.0)
