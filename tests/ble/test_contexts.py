@@ -89,9 +89,9 @@ def test_one_whose_measurement_never_comes_is_handed_on_by_itself(meter: Meter) 
 
 
 def test_what_waits_is_bounded_and_nothing_of_it_is_lost(meter: Meter) -> None:
-    handed_on = [item for sequence in range(1_000) for item in meter.says(context(sequence))]
-    assert len(handed_on) == 1_000 - 256
-    assert len(meter.profile.left()) == 256
+    handed_on = [item for sequence in range(3_000) for item in meter.says(context(sequence))]
+    assert len(handed_on) == 3_000 - 2_048
+    assert len(meter.profile.left()) == 2_048
 
 
 def test_one_that_is_repeated_is_told_once_and_one_that_changed_again(meter: Meter) -> None:

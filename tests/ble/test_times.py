@@ -4,15 +4,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.ble.profiles.times import DeviceTimes, When, as_utc_ms
 from gateway.clock.book import ClockBook
-from gateway.clock.keeper import Sample
+from gateway.clock.device import Look
+from gateway.clock.keeper import BOOT_ENDS_MS, Sample
 from gateway.clock.system import Clock, SystemClocks
 from gateway.errors import ConfigError, LinkError
 from gateway.health.clock import CurrentTime, DeviceTime
 from gateway.health.date_time import DateTime
-from gateway.model import Extra, Reason, TimeSource
+from gateway.health.reading import in_order
+from gateway.model import Extra, Reason, Record, TimeSource
 
 ADDRESS = "F0:00:00:00:07:01"
 NOW = datetime(2027, 3, 1, 12, 0, 0)  # noqa: DTZ001 - a device's local time
@@ -221,3 +225,29 @@ def test_an_arrival_is_as_sure_as_the_gateways_clock(bench: Bench) -> None:
 
 def test_local_times_are_taken_as_if_they_were_utc() -> None:
     assert as_utc_ms(NOW) == int(NOW.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+MOMENTS = st.datetimes(min_value=datetime(1583, 1, 1), max_value=datetime(9998, 1, 1))  # noqa: DTZ001 - local times
+
+
+@given(shown=st.none() | MOMENTS, before=st.none() | MOMENTS, moment=MOMENTS, known=st.booleans())
+def test_whatever_a_device_says_its_reading_gets_a_time_that_can_travel(
+    tmp_path_factory: pytest.TempPathFactory,
+    *,
+    shown: datetime | None,
+    before: datetime | None,
+    moment: datetime,
+    known: bool,
+) -> None:
+    bench = Bench(tmp_path_factory.mktemp("bench"), known=known)
+    for seen in (before, shown):
+        if seen is not None:
+            bench.now_ms += DAY_MS
+            bench.times.compared(Look(as_utc_ms(seen), bench.clock.now_ms(), 1_000))
+    when = bench.stamped(moment)
+    settled = bench.clock.settle(Record(ADDRESS, 1, 5, 0, when.time_ms, extras=in_order(when.extras)))
+    assert 0 <= settled.time_ms < 2**53
+    assert dict(settled.extras)[Extra.DEVICE_TIME] == moment.isoformat()
+    counts = dict(settled.extras)[Extra.TIME_SOURCE] == TimeSource.BOOT
+    assert counts == (when.time_ms < BOOT_ENDS_MS)
+    assert not (counts and known)

@@ -34,6 +34,7 @@ def reasons(record: Record) -> Reason:
         (Reason.BATTERY_LOW, Quality.GOOD),
         (Reason.STORED, Quality.GOOD),
         (Reason.ANOMALY, Quality.GOOD),
+        (Reason.CLOCK_WRONG, Quality.GOOD),
         (Reason.OUT_OF_RANGE, Quality.DOUBTFUL),
         (Reason.RATE_OF_CHANGE, Quality.DOUBTFUL),
         (Reason.SIGNAL, Quality.DOUBTFUL),
@@ -132,7 +133,7 @@ def test_a_metric_without_limits_is_judged_by_the_device_alone() -> None:
     st.sampled_from(sorted(METRICS)),
     st.none() | st.integers(-(2**23), 2**23),
     st.integers(-128, 132),
-    st.builds(Reason, st.integers(0, 2**18 - 1)),
+    st.builds(Reason, st.integers(0, 2**19 - 1)),
 )
 def test_no_judgement_changes_a_value(metric: int, mantissa: int | None, exponent: int, given_reasons: Reason) -> None:
     before = Reading(DEVICE, metric, mantissa, exponent, 5, given_reasons, ((int(Extra.SEQUENCE), 7),))

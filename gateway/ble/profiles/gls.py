@@ -14,7 +14,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _CONTEXT: Final = 0x2A34
-_MOST: Final = 256
+_MOST: Final = 2_048
 """Measurements remembered for what goes with them, and contexts that wait for their measurement."""
 _SHARED: Final = (Extra.TIME_SOURCE, Extra.UNCERTAINTY_MS, Extra.SESSION, Extra.DEVICE_TIME, Extra.CORRECTION_MS)
 _SHARED_REASONS: Final = Reason.TIME_DOUBTFUL | Reason.CLOCK_WRONG | Reason.CONTROL_SOLUTION

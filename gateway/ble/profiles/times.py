@@ -88,7 +88,7 @@ class DeviceTimes:
         stamp: dict[Extra, ExtraValue] = {Extra.DEVICE_TIME: moment.isoformat()}
         if self._known is not None:
             meant = self._known.correct(device_ms, now_ms=received_ms, resolution_ms=_RESOLUTION_MS)
-            if meant is not None:
+            if meant is not None and (meant.time_ms >= BOOT_ENDS_MS or received_ms < BOOT_ENDS_MS):
                 stamp |= {
                     Extra.TIME_SOURCE: TimeSource.DEVICE_CORRECTED,
                     Extra.UNCERTAINTY_MS: meant.uncertainty_ms,
