@@ -7,13 +7,14 @@ zone, daylight saving and error in one. A person who sets the clock, a dead batt
 from dataclasses import dataclass, replace
 from typing import Final
 
-_DRIFT_PPM: Final = 250
-"""More than 20 s a day is no drift but a clock that was set."""
+_DRIFT_PPM: Final = 150
+"""13 s a day; more is no drift but a clock that was set."""
 _FUTURE_MS: Final = 120_000
 """A time further ahead than this is wrong (clocks are coarse, and so is the way of their values)."""
 _DOUBTFUL_MS: Final = 300_000
 _MEMORY_MS: Final = 180 * 86_400_000
 """What fits the newer setting was not measured longer than this before the older one was last seen."""
+_ANOTHER_MS: Final = 600_000
 _LONG_ENOUGH: Final = 20
 """Looks tell a drift when they lie this many times further apart than their errors could turn into the steepest one."""
 
@@ -52,6 +53,8 @@ class DeviceClock:
     first: Look
     """The first since it was last set."""
     last: Look
+    previous: Look | None = None
+    """The newest at this setting from before the present connection, or a good while ago."""
     before: Look | None = None
     """The last before it was set."""
 
@@ -64,7 +67,7 @@ class DeviceClock:
         """With one look more."""
         apart_ms = abs(look.gateway_ms - self.last.gateway_ms)
         if abs(look.offset_ms - self.last.offset_ms) <= look.error_ms + self.last.error_ms + _drift_ms(apart_ms):
-            return replace(self, last=look)
+            return replace(self, last=look, previous=self.last if apart_ms >= _ANOTHER_MS else self.previous)
         return DeviceClock(look, look, before=self.last)
 
     @property
@@ -98,14 +101,16 @@ class DeviceClock:
         return Corrected(older_ms, older_error_ms, doubtful=False) if there else None
 
     def _by_this_setting(self, device_ms: int) -> tuple[int, int]:
-        """Gateway time and its error: between the first and the last look the drift is known, elsewhere bounded."""
-        first, last = self.first, self.last
-        if first.device_ms < device_ms < last.device_ms:
-            share = (device_ms - first.device_ms) / (last.device_ms - first.device_ms)
-            offset_ms = first.offset_ms + round(share * (last.offset_ms - first.offset_ms))
-            return device_ms + offset_ms, max(first.error_ms, last.error_ms)
-        near = first if device_ms <= first.device_ms else last
-        return device_ms + near.offset_ms, near.error_ms + _drift_ms(abs(device_ms - near.device_ms))
+        """Gateway time and its error, which also covers a clock that was set by so little that it may as well drift."""
+        last, near = self.last, self.previous or self.first
+        if near == last or device_ms >= last.device_ms:
+            return device_ms + last.offset_ms, last.error_ms + _drift_ms(abs(device_ms - last.device_ms))
+        changed_ms = last.offset_ms - near.offset_ms
+        error_ms = near.error_ms + last.error_ms + _drift_ms(last.device_ms - min(device_ms, near.device_ms))
+        if device_ms <= near.device_ms:
+            return device_ms + near.offset_ms, error_ms
+        share = (device_ms - near.device_ms) / (last.device_ms - near.device_ms)
+        return device_ms + near.offset_ms + round(share * changed_ms), error_ms + abs(changed_ms)
 
 
 def _drift_ms(apart_ms: int) -> int:
