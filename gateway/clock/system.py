@@ -14,10 +14,16 @@ from gateway.model import Event, Record
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BATTERY = Path("/sys/class/rtc/rtc0/since_epoch")
+_TIMESYNCD = Path("/run/systemd/timesync/synchronized")
+"""Made by systemd-timesyncd at its first answer since the boot."""
 _UNSYNCHRONISED = 0x40
+_UNTOLD_ERROR_MS = 1_000
 _TRIES = 3
 _SPARE_OCTETS = 512
 """More than any Linux has behind the fields that are read here."""
+
+
+_libc = ctypes.CDLL(None)
 
 
 class _Timex(ctypes.Structure):
@@ -57,10 +63,15 @@ def _both() -> tuple[int, int, int]:
 
 
 def _kernel_error_ms() -> int | None:
-    """The kernel's bound on the error of its clock, while a time service disciplines it."""
+    """The kernel's bound on the error of its clock, while a time service disciplines it.
+
+    A sandbox may forbid to ask (systemd's ProtectClock=); then one time service can still be seen, and no bound.
+    """
     timex = _Timex()
-    state: int = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
-    if state < 0 or timex.status & _UNSYNCHRONISED:
+    state: int = _libc.adjtimex(ctypes.byref(timex))
+    if state < 0:
+        return _UNTOLD_ERROR_MS if _TIMESYNCD.exists() else None
+    if timex.status & _UNSYNCHRONISED:
         return None
     return int(timex.maxerror) // 1_000 + 1
 

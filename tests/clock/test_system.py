@@ -1,7 +1,11 @@
 """The system's own clocks, as Linux shows them."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from gateway.clock import system
 from gateway.clock.keeper import BOOT_ENDS_MS, Sample
 from gateway.clock.system import Clock, SystemClocks, boot_clock_ms, boot_id, sample, wall_clock_ms
 
@@ -38,3 +42,13 @@ def test_an_age_is_told_across_the_moment_when_the_clock_becomes_known() -> None
     shown = replace(shown, error_ms=5)
     clock.look()
     assert (clock.age_s(20_000), clock.age_s(1_799_999_990_000)) == (40.0, 10.0)
+
+
+def test_where_the_kernel_may_not_be_asked_one_time_service_can_still_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system._libc, "adjtimex", lambda _timex: -1)
+    monkeypatch.setattr(system, "_TIMESYNCD", tmp_path / "synchronized")
+    assert sample().error_ms is None
+    (tmp_path / "synchronized").touch()
+    assert sample().error_ms == 1_000
