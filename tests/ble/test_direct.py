@@ -8,10 +8,18 @@ import pytest
 
 from gateway import health
 from gateway.ble.profiles import PROFILES
-from gateway.health import bls, hrs, plx
+from gateway.health import bls, hrs, hts, plx
 from gateway.health.clock import CurrentTime
 from gateway.health.date_time import DateTime
-from gateway.health.metrics import BLOOD_PRESSURE_PULSE, DIASTOLIC, HEART_RATE, SYSTOLIC
+from gateway.health.metrics import (
+    BLOOD_PRESSURE_PULSE,
+    DIASTOLIC,
+    HEART_RATE,
+    SYSTOLIC,
+    TEMPERATURE,
+    TEMPERATURE_EAR,
+    TEMPERATURE_ORAL,
+)
 from gateway.health.sfloat import Number
 from gateway.lab.peripheral import Peripheral
 from gateway.model import Extra, Frame, TimeSource
@@ -99,3 +107,19 @@ def test_a_spot_check_is_timed_by_its_stamp_only_if_it_comes_from_the_store(
     for reading in item.readings:
         assert dict(reading.extras)[Extra.TIME_SOURCE] == source
         assert dict(reading.extras)[Extra.DEVICE_TIME] == stamp.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("once", "each", "metric"),
+    [(None, None, TEMPERATURE), (6, None, TEMPERATURE_ORAL), (6, 3, TEMPERATURE_EAR), (None, 3, TEMPERATURE_EAR)],
+)
+async def test_a_thermometer_says_where_it_measures_once_or_each_time(
+    bench: Bench, once: int | None, each: int | None, metric: int
+) -> None:
+    bench.shows = {} if once is None else {0x2A1D: bytes((once,))}
+    profile = PROFILES["hts"](ADDRESS, bench.times)
+    await profile.prepare(bench.read, None)
+    value = hts.Temperature(temperature=Number(3660, -2), type=each).encode()
+    ([item], _) = profile.items(Frame(ADDRESS, 0x2A1C, value, bench.now_ms))
+    [reading] = item.readings
+    assert (reading.metric, reading.mantissa, reading.exponent) == (metric, 3660, -2)

@@ -12,11 +12,12 @@ from gateway.ble.profiles.base import RACP, Profile
 from gateway.ble.profiles.cgm import CgmProfile
 from gateway.ble.profiles.direct import Direct
 from gateway.ble.profiles.gls import GlucoseMeter
+from gateway.ble.profiles.hts import Thermometer
 from gateway.ble.profiles.times import DeviceTimes
 
 __all__ = ["PROFILES", "RACP", "Profile"]
 
 PROFILES: Final[dict[str, Callable[[str, DeviceTimes], Profile]]] = {
     name: partial(Direct, characteristics=characteristics) for name, characteristics in health.COLLECTED.items()
-} | {"cgm": CgmProfile, "gls": GlucoseMeter}
+} | {"cgm": CgmProfile, "gls": GlucoseMeter, "hts": Thermometer}
 """By name: makes a fresh one for one connection."""

@@ -5,6 +5,7 @@ from gateway.ble.profiles.base import Read, marked
 from gateway.ble.profiles.times import DeviceTimes
 from gateway.ble.progress import Item, Numbering
 from gateway.errors import DeviceError
+from gateway.health.measurement import Measurement
 from gateway.model import Cursor, Frame
 
 
@@ -25,7 +26,7 @@ class Direct:
 
     def items(self, frame: Frame) -> tuple[list[Item], DeviceError | None]:
         """As `Profile.items`."""
-        measurement = health.decode(frame.characteristic, frame.value)
+        measurement = self.completed(health.decode(frame.characteristic, frame.value))
         moment = measurement.moment
         if moment is None or measurement.stored is False:
             when = self._times.arrived(frame.received_ms)
@@ -33,6 +34,10 @@ class Direct:
             when = self._times.stamped(moment, frame.received_ms)
         readings = measurement.readings(device=self._address, time_ms=when.time_ms)
         return [Item(marked(readings, when.extras, when.reasons))], None
+
+    def completed(self, measurement: Measurement) -> Measurement:
+        """With what the device tells elsewhere, once for all values."""
+        return measurement
 
     def left(self) -> list[Item]:
         """Nothing."""
