@@ -1,101 +1,88 @@
 """Decoded readings to verified receipts: seal, sign, fdatasync, mutual TLS, mosquitto, verify, SQLite commit, receipt.
 
 64 streams with 1, 16 or 128 readings a stream and tick. The gateway runs in this process, broker and receiver in their
-own. The clock runs from the first reading handed in to the last receipt verified.
+own. The clock runs from the first reading handed in to the last receipt verified. By turns with ThingsBoard's gateway,
+which writes each reading to its SQLite store and publishes it as plain JSON over plain MQTT: there the clock runs until
+the last reading is at the broker.
 """
 
 import asyncio
 import os
-import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench import _rig, _thingsboard
 from bench._measure import spread
-from gateway.config import GatewayConfig, load
-from gateway.health.metrics import GLUCOSE
-from gateway.lab import mosquitto
-from gateway.lab.process import Child
-from gateway.lab.site import Site, build, free_port
-from gateway.model import Extra, Reading
 from gateway.supervisor import Gateway
 
 _STREAMS = 64
 _TICKS = {1: 150, 16: 60, 128: 20}
+_PEER_TICKS = {1: 40, 16: 10, 128: 2}
 _ROUNDS = 3
 _AHEAD_BUNDLES = 64
 
 
 def run() -> dict[str, Any]:
     """Measure; mosquitto has to be installed."""
-    results: dict[str, Any] = {}
-    for readings, ticks in _TICKS.items():
-        rates = [asyncio.run(_measure(readings, ticks)) for _ in range(_ROUNDS)]
-        results[f"{_STREAMS} streams, {readings} a stream and tick"] = spread(rates, "readings/s")
-    first, *_, last = results.values()
-    return {"results": results, "ratios": {"128 / 1 a stream and tick": last["median"] / first["median"]}}
+    ours: dict[int, list[float]] = {readings: [] for readings in _TICKS}
+    theirs: dict[int, list[float]] = {readings: [] for readings in _TICKS}
+    for _ in range(_ROUNDS):
+        for readings, ticks in _TICKS.items():
+            ours[readings].append(asyncio.run(_measure(readings, ticks)))
+        for readings, rate in asyncio.run(_measure_peer()).items():
+            theirs[readings].append(rate)
+    results, ratios = {}, {}
+    for readings in _TICKS:
+        case = f"{_STREAMS} streams, {readings} a stream and tick"
+        results[case] = spread(ours[readings], "readings/s")
+        results[f"ThingsBoard, {case}"] = spread(theirs[readings], "readings/s")
+        ratios[f"here / ThingsBoard, {readings} a stream and tick"] = _median(results[case]) / _median(
+            results[f"ThingsBoard, {case}"]
+        )
+    return {"results": results, "ratios": ratios}
+
+
+def _median(result: dict[str, float | str]) -> float:
+    return float(result["median"])
 
 
 async def _measure(readings: int, ticks: int) -> float:
     """Readings per second of one run."""
-    async with AsyncExitStack() as stack:
-        # Socket paths are short, so the site lies in the working directory and is named from there.
-        root = Path(os.path.relpath(stack.enter_context(TemporaryDirectory(dir=".", prefix=".bench-"))))
-        port = free_port()
-        site = Site(root, broker_port=port, uplink_port=port)
-        build(site, devices={}, gateway_extra="[outbox]\ntick_ms = 0\noffline_tick_ms = 0\n")
-        state = root / "broker"
-        state.mkdir()
-        broker = await Child.run("broker", *mosquitto.command(site.pki, state, port), logs=site.logs)
-        stack.push_async_callback(broker.stop)
-        command = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
-        receiver = await Child.serve("receiver", *command, logs=site.logs)
-        stack.push_async_callback(receiver.stop)
-        gateway = Gateway(load(site.gateway_config, GatewayConfig))
-        stack.callback(gateway.outbox.close)
-        tasks = [asyncio.create_task(gateway.pipeline.run()), asyncio.create_task(gateway.uplink.run())]
-        try:
-            await _receipted(gateway, b"warm up" + bytes(9))
-            started = time.perf_counter()
-            await _feed(gateway, readings, ticks)
-            return _STREAMS * readings * ticks / (time.perf_counter() - started)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+    with _rig.place() as root:
+        site = _rig.lay_out(root, _rig.NO_TICK)
+        async with _rig.broker(site), _rig.receiver(site), _rig.gateway(site) as served:
+            served.pipeline.submit(b"warm up" + bytes(9), [_rig.reading(0)])
+            await asyncio.sleep(0.2)
+            await _rig.until_receipted(served)
+            started_s = _rig.now_s()
+            await _feed(served, readings, ticks)
+            return _STREAMS * readings * ticks / (_rig.now_s() - started_s)
 
 
-async def _receipted(gateway: Gateway, stream: bytes) -> None:
-    gateway.pipeline.submit(stream, [_reading(0)])
-    await asyncio.sleep(0.2)
-    await _until(lambda: gateway.outbox.stats().bundles == 0)
-
-
-async def _feed(gateway: Gateway, readings: int, ticks: int) -> None:
+async def _feed(served: Gateway, readings: int, ticks: int) -> None:
     streams = [os.urandom(16) for _ in range(_STREAMS)]
     for tick in range(ticks):
-        batch = [_reading(tick * readings + number) for number in range(readings)]
+        batch = [_rig.reading(tick * readings + number) for number in range(readings)]
         for stream in streams:
-            gateway.pipeline.submit(stream, batch)
-        await gateway.pipeline.flush()
-        await _until(lambda: gateway.outbox.stats().bundles < _AHEAD_BUNDLES)
-    await _until(lambda: gateway.outbox.stats().bundles == 0)
+            served.pipeline.submit(stream, batch)
+        await served.pipeline.flush()
+        await _rig.until(lambda: served.outbox.stats().bundles < _AHEAD_BUNDLES)
+    await _rig.until_receipted(served)
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - receipts come from another process
-            await asyncio.sleep(0.002)
-
-
-def _reading(number: int) -> Reading:
-    return Reading(
-        device="F0:00:00:00:00:01",
-        metric=GLUCOSE,
-        mantissa=100 + number % 40,
-        exponent=0,
-        time_ms=1_790_000_000_000 + 300_000 * number,
-        extras=((Extra.SEQUENCE, number), (Extra.SESSION, "2026-11-01T08:00:00")),
-    )
+async def _measure_peer() -> dict[int, float]:
+    """Readings per second of the peer, by readings a stream and tick."""
+    rates = {}
+    with _rig.place() as root:
+        async with (
+            _thingsboard.plain_broker(root) as port,
+            _thingsboard.observed(port) as cloud,
+            _thingsboard.running(root / "peer", port, cloud) as peer,
+        ):
+            for readings, ticks in _PEER_TICKS.items():
+                before, started_s = cloud.readings, _rig.now_s()
+                for tick in range(ticks):
+                    peer.push(_STREAMS, readings, tick * readings)
+                wanted = before + _STREAMS * readings * ticks
+                await _rig.until(lambda wanted=wanted: cloud.readings >= wanted, 120)  # type: ignore[misc] # a default that mypy cannot infer
+                rates[readings] = _STREAMS * readings * ticks / (cloud.last_s - started_s)
+    return rates

@@ -1,0 +1,122 @@
+"""The parts that a benchmark measures, as a site runs them: mosquitto with mutual TLS, the receiver, the gateway."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gateway.config import GatewayConfig, load
+from gateway.health.metrics import GLUCOSE
+from gateway.lab import mosquitto
+from gateway.lab.process import Child
+from gateway.lab.site import Site, build, free_port
+from gateway.model import Extra, Reading
+from gateway.supervisor import Gateway
+
+NO_TICK = "[outbox]\ntick_ms = 0\noffline_tick_ms = 0\n"
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """A directory that lasts as long as the measurement, on the file system of the working directory.
+
+    Socket paths are short, so it is named from there.
+    """
+    with TemporaryDirectory(dir=".", prefix=".bench-") as root:
+        yield Path(os.path.relpath(root))
+
+
+def lay_out(root: Path, gateway_extra: str = "") -> Site:
+    """A site below `root` whose broker has a free port."""
+    port = free_port()
+    site = Site(root, broker_port=port, uplink_port=port)
+    build(site, devices={}, gateway_extra=gateway_extra)
+    return site
+
+
+@asynccontextmanager
+async def broker(site: Site) -> AsyncIterator[Child]:
+    """Mosquitto as shipped."""
+    state = site.root / "broker"
+    state.mkdir(exist_ok=True)
+    child = await Child.run("broker", *mosquitto.command(site.pki, state, site.broker_port), logs=site.logs)
+    try:
+        yield child
+    finally:
+        await child.stop()
+
+
+@asynccontextmanager
+async def receiver(site: Site, module: str = "gateway.cli.receiver") -> AsyncIterator[Child]:
+    """The receiver as a site runs it, once it is subscribed."""
+    child = await Child.serve("receiver", module, "run", "--config", str(site.receiver_config), logs=site.logs)
+    try:
+        yield child
+    finally:
+        await child.stop()
+
+
+@asynccontextmanager
+async def gateway(site: Site) -> AsyncIterator[Gateway]:
+    """The gateway in this process, without a radio."""
+    async with AsyncExitStack() as stack:
+        served = Gateway(load(site.gateway_config, GatewayConfig))
+        stack.callback(served.outbox.close)
+        tasks = [asyncio.create_task(served.pipeline.run()), asyncio.create_task(served.uplink.run())]
+        try:
+            yield served
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def reading(number: int, device: str = "F0:00:00:00:00:01", time_ms: int | None = None) -> Reading:
+    """A plain value of a continuous glucose monitor with its place in the session, five minutes after the last."""
+    return Reading(
+        device=device,
+        metric=GLUCOSE,
+        mantissa=100 + number % 40,
+        exponent=0,
+        time_ms=1_790_000_000_000 + 300_000 * number if time_ms is None else time_ms,
+        extras=((Extra.SEQUENCE, number), (Extra.SESSION, "2026-11-01T08:00:00")),
+    )
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Wait for something that happens elsewhere. Raises `TimeoutError`."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.002)
+
+
+async def until_receipted(served: Gateway, timeout_s: float = 60) -> None:
+    """Wait until the receiver has everything."""
+    await until(lambda: served.outbox.stats().bundles == 0, timeout_s)
+
+
+def processor_s(process: int) -> float:
+    """Seconds of processor time that a process has used so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def resident_bytes(process: int) -> int:
+    """What a process holds in memory."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which `share` of them lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def now_s() -> float:
+    """The clock that all processes of this machine share."""
+    return time.monotonic()
