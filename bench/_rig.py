@@ -46,9 +46,21 @@ async def broker(site: Site) -> AsyncIterator[Child]:
     state.mkdir(exist_ok=True)
     child = await Child.run("broker", *mosquitto.command(site.pki, state, site.broker_port), logs=site.logs)
     try:
+        await listening(site.broker_port)
         yield child
     finally:
         await child.stop()
+
+
+async def listening(port: int) -> None:
+    """Wait until somebody listens on a loopback port. Raises `TimeoutError`."""
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -62,12 +74,14 @@ async def receiver(site: Site, module: str = "gateway.cli.receiver") -> AsyncIte
 
 
 @asynccontextmanager
-async def gateway(site: Site) -> AsyncIterator[Gateway]:
-    """The gateway in this process, without a radio."""
+async def gateway(site: Site, *, ticking: bool = True) -> AsyncIterator[Gateway]:
+    """The gateway in this process, without a radio; unless it is ticking, whoever submits also flushes."""
     async with AsyncExitStack() as stack:
         served = Gateway(load(site.gateway_config, GatewayConfig))
         stack.callback(served.outbox.close)
-        tasks = [asyncio.create_task(served.pipeline.run()), asyncio.create_task(served.uplink.run())]
+        tasks: list[asyncio.Task[None]] = [asyncio.create_task(served.uplink.run())]
+        if ticking:
+            tasks.append(asyncio.create_task(served.pipeline.run()))
         try:
             yield served
         finally:

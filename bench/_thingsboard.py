@@ -9,7 +9,7 @@ from pathlib import Path
 import aiomqtt
 
 from bench._peers import PROGRAMS, interpreter
-from bench._rig import now_s
+from bench._rig import listening, now_s
 from gateway.errors import ConfigError
 from gateway.lab import mosquitto
 from gateway.lab.process import Child
@@ -32,20 +32,10 @@ async def plain_broker(root: Path, *extra: str) -> AsyncIterator[int]:
     configuration.write_text("\n".join([*lines, *extra]) + "\n")
     child = await Child.run(f"plain-{port}", program, "-c", str(configuration), logs=root)
     try:
-        await _listening(port)
+        await listening(port)
         yield port
     finally:
         await child.stop()
-
-
-async def _listening(port: int) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
-            await asyncio.sleep(0.02)
 
 
 class Cloud:
