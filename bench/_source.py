@@ -1,8 +1,8 @@
 """A gateway process whose readings come from a counter instead of a radio: what a benchmark measures from outside.
 
 `python -m bench._source CONFIG WEARABLES RATE [--first N] [--told] [--burst N]`: RATE times a second one reading of
-each wearable. Says READY=1 as the daemon does. With `--told` each turn is made durable by itself, and then the highest
-number that is durable goes to standard output. With `--burst` N readings more come after a while.
+each wearable. Says READY=1 as the daemon does. With `--told` it writes `HANDED_IN DURABLE` to standard output, the
+highest number of each, whenever one has changed. With `--burst` N readings more come after a while.
 """
 
 import argparse
@@ -12,10 +12,12 @@ from pathlib import Path
 
 from bench import _rig
 from gateway.config import GatewayConfig, load
+from gateway.model import Cursor
 from gateway.observe import systemd
 from gateway.pipeline import wall_clock_ms
 from gateway.supervisor import Gateway
 
+_TELL_S = 0.005
 _BEFORE_BURST_S = 12
 _BURST = 1000
 _BURST_PAUSE_S = 0.03
@@ -26,21 +28,38 @@ def stream(wearable: int) -> bytes:
     return b"wearable %07d" % wearable
 
 
-async def feed(served: Gateway, wearables: int, rate: float, *, first: int, told: bool) -> None:
-    """Hand in readings for ever, numbered from `first` on."""
-    loop = asyncio.get_running_loop()
-    number, due_s = first, loop.time()
-    while True:
-        for wearable in range(wearables):
-            device = f"F0:00:00:00:00:{wearable:02X}"
-            served.pipeline.submit(stream(wearable), [_rig.reading(number, device, wall_clock_ms())])
-            number += 1
-        if told:
-            await served.pipeline.flush()
-            sys.stdout.write(f"{number - 1}\n")
-            sys.stdout.flush()
-        due_s += 1 / rate
-        await asyncio.sleep(max(0.0, due_s - loop.time()))
+class Feed:
+    """Hands in readings, numbered from `first` on, and knows which are durable."""
+
+    def __init__(self, served: Gateway, wearables: int, *, first: int) -> None:
+        self._served = served
+        self._devices = [f"F0:00:00:00:00:{wearable:02X}" for wearable in range(wearables)]
+        self._number = first
+
+    async def run(self, rate: float) -> None:
+        """One reading of each wearable `rate` times a second, for ever."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            for wearable, device in enumerate(self._devices):
+                reading = _rig.reading(self._number, device, wall_clock_ms())
+                self._served.pipeline.submit(stream(wearable), [reading], Cursor(device, "one", self._number))
+                self._number += 1
+            due_s += 1 / rate
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
+
+    async def tell(self) -> None:
+        """Write what was handed in and what is durable, for ever."""
+        told = (0, 0)
+        while True:
+            cursors = self._served.outbox.cursors
+            known = [cursors[device].sequence for device in self._devices if device in cursors]
+            now = (self._number - 1, max(known, default=-1))
+            if now != told:
+                sys.stdout.write(f"{now[0]} {now[1]}\n")
+                sys.stdout.flush()
+                told = now
+            await asyncio.sleep(_TELL_S)
 
 
 async def burst(served: Gateway, readings: int) -> None:
@@ -63,14 +82,16 @@ async def main() -> None:
     parser.add_argument("--burst", type=int, default=0)
     given = parser.parse_args()
     served = Gateway(load(given.config, GatewayConfig))
+    source = Feed(served, given.wearables, first=given.first)
     async with asyncio.TaskGroup() as group:
         group.create_task(served.uplink.run())
-        if not given.told:
-            group.create_task(served.pipeline.run())
+        group.create_task(served.pipeline.run())
+        group.create_task(source.run(given.rate))
+        if given.told:
+            group.create_task(source.tell())
         if given.burst:
             group.create_task(burst(served, given.burst))
         systemd.notify("READY=1")
-        await feed(served, given.wearables, given.rate, first=given.first, told=given.told)
 
 
 if __name__ == "__main__":

@@ -21,15 +21,15 @@ _REQUESTS = "v1/devices/me/rpc/request/"
 
 
 @asynccontextmanager
-async def plain_broker(root: Path, *extra: str) -> AsyncIterator[int]:
+async def plain_broker(root: Path, *, port: int | None = None) -> AsyncIterator[int]:
     """Mosquitto without TLS on a loopback port, with no bound on what waits."""
     program = mosquitto.program()
     if program is None:
         raise ConfigError("mosquitto is not installed; on Debian: apt install mosquitto")
-    port = free_port()
+    port = port or free_port()
     lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", "max_queued_messages 0", "max_inflight_messages 0"]
     configuration = root / f"plain-{port}.conf"
-    configuration.write_text("\n".join([*lines, *extra]) + "\n")
+    configuration.write_text("\n".join(lines) + "\n")
     child = await Child.run(f"plain-{port}", program, "-c", str(configuration), logs=root)
     try:
         await listening(port)

@@ -90,14 +90,15 @@ def say(text):
 
 
 def count_puts():
-    """Let the store say how many readings it has accepted, a hundred at a time or when it has a moment."""
+    """Let the store say how many readings it has accepted."""
     put = SQLiteEventStorage.put
     accepted = [0]
 
     def counted(self, event):
         done = put(self, event)
-        accepted[0] += bool(done)
-        say(f"put {accepted[0]}")
+        if done and '"sequence"' in event:
+            accepted[0] += 1
+            say(f"put {accepted[0]}")
         return done
 
     SQLiteEventStorage.put = counted
