@@ -2,7 +2,7 @@
 
 Twenty times SIGKILL at a random moment while 1,000 readings/s come in and the broker is away; then it comes back and
 everything drains. Accepted is what was fdatasynced, and for the peers what their own interface said it had:
-ThingsBoard's SQLite store returned from `put`, a local mosquitto with persistence, bridged to the broker, sent a PUBACK.
+ThingsBoard's SQLite store returned from `put`, a local mosquitto with persistence and a bridge sent a PUBACK.
 In the air is what was handed in and not accepted when the kill came: here up to one tick, which is 2 s while offline.
 """
 
