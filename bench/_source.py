@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from bench import _rig
+from gateway.clock.system import wall_clock_ms
 from gateway.config import GatewayConfig, load
 from gateway.model import Cursor
 from gateway.observe import systemd
-from gateway.pipeline import wall_clock_ms
 from gateway.supervisor import Gateway
 
 _TELL_S = 0.005
