@@ -9,6 +9,8 @@ from gateway.model import Extra, ExtraValue, Quality, Reading, Reason, Record
 
 _NOT_PATIENT: Final = int(Reason.CONTROL_SOLUTION | Reason.DEMO_DATA | Reason.TEST_DATA)
 _VOID: Final = int(Reason.NO_VALUE | Reason.IMPLAUSIBLE | Reason.SENSOR_FAULT | Reason.NOT_READY)
+_NO_MEASURE: Final = _NOT_PATIENT | _VOID
+"""Such a value is no measure of how fast the next one changed."""
 _DOUBTFUL: Final = int(
     Reason.OUT_OF_RANGE
     | Reason.UNIT_MISTAKE
@@ -107,24 +109,27 @@ class Assessor:
         value = _as_float(reading.mantissa, reading.exponent)
         if not _within(value, limits.reject_below, limits.reject_above):
             return Reason.IMPLAUSIBLE | _mistake(value, limits, reading.metric)
-        reasons = Reason.NONE
-        if not _within(value, limits.flag_below, limits.flag_above):
-            reasons = Reason.OUT_OF_RANGE | _mistake(value, limits, reading.metric)
-        if limits.rate_per_min is not None and quality_of(reading.reasons) in (Quality.GOOD, Quality.DOUBTFUL):
-            reasons |= self._judge_rate(reading, value, limits.rate_per_min)
-        return reasons
+        too_fast = (
+            limits.rate_per_min is not None
+            and not int(reading.reasons) & _NO_MEASURE
+            and self._too_fast(reading, value, limits.rate_per_min)
+        )
+        if _within(value, limits.flag_below, limits.flag_above):
+            return Reason.RATE_OF_CHANGE if too_fast else Reason.NONE
+        reasons = Reason.OUT_OF_RANGE | _mistake(value, limits, reading.metric)
+        return reasons | Reason.RATE_OF_CHANGE if too_fast else reasons
 
-    def _judge_rate(self, reading: Reading, value: float, rate_per_min: float) -> Reason:
+    def _too_fast(self, reading: Reading, value: float, rate_per_min: float) -> bool:
+        """Whether `value` is further from the one before than may be; it is the one before from now on."""
         key = (reading.device, reading.metric)
         before = self._last.get(key)
         self._last[key] = (reading.time_ms, value)
         if before is None:
-            return Reason.NONE
+            return False
         apart_ms = abs(reading.time_ms - before[0])
         if apart_ms > _RATE_WINDOW_MS:
-            return Reason.NONE
-        believed = rate_per_min * max(apart_ms, _SHORTEST_MS) / 60_000
-        return Reason.RATE_OF_CHANGE if abs(value - before[1]) > believed else Reason.NONE
+            return False
+        return abs(value - before[1]) > rate_per_min * max(apart_ms, _SHORTEST_MS) / 60_000
 
 
 def with_extra(
