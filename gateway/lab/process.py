@@ -104,11 +104,6 @@ class Child:
         return self._log.read_text(errors="replace")[-2000:]
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.returncode is None
