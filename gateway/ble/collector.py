@@ -42,7 +42,7 @@ OnBackfill = Callable[[Backfill], None]
 
 _GROUP = 128
 _QUEUE = 8192
-_RESYNC_S = 60.0
+_RESYNC_S = 300.0
 """How often to ask for stored records again while connected: some meters never send one unasked."""
 _RETRY_S = 2.0
 _RETRY_MAX_S = 600.0

@@ -62,8 +62,8 @@ class Progress:
     def begin(self, session: str, *, everything: bool = False) -> int | None:
         """Start a transfer; returns the first sequence to ask for, None for all or if `everything` is wanted.
 
-        `session` is the one that an offset device is in now. A counter's cursor record is asked for again: if it has
-        gone or changed, the meter was reset and everything is new.
+        `session` is the one that an offset device is in now. The cursor's record is asked for again: others can share
+        its minute; if a counter's has gone or changed, the meter was reset and everything is new.
         """
         if self._numbering is Numbering.OFFSET and self.cursor and self.cursor.session != session:
             self.cursor = None
@@ -74,7 +74,7 @@ class Progress:
         if self.cursor is None or everything:
             return None
         if self._numbering is Numbering.OFFSET:
-            self._first = min(self.cursor.sequence + 1, _WRAP - 1)
+            self._first = self.cursor.sequence  # several records can share a minute
             return self._first
         # Without a date its record looks the same after a reset, and lower numbers may be new.
         doubtful = self.cursor.sequence >= _NEAR_WRAP or self.cursor.session.startswith(OWN_NAME)

@@ -1,9 +1,8 @@
 """The three virtual wearables: a CGM and a glucose meter, which store what they measure, and an oximeter."""
 
 import asyncio
-import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from bumble.gatt import Characteristic
 from bumble.link import LocalLink
@@ -12,16 +11,13 @@ from gateway.health import cgm, clock, gls, plx
 from gateway.health.date_time import DateTime
 from gateway.health.metrics import GLUCOSE, GLUCOSE_CAPILLARY, PULSE_RATE, SPO2
 from gateway.health.sfloat import Number
-from gateway.lab.peripheral import LedgerWriter, Peripheral, wall_clock_ms
+from gateway.lab.peripheral import LedgerWriter, Peripheral
 from gateway.lab.physiology import Glucose, Oximetry
 from gateway.lab.record_access import RecordStore
 
 CGM_ADDRESS = "F0:00:00:00:01:01"
 PLX_ADDRESS = "F0:00:00:00:01:02"
 GLS_ADDRESS = "F0:00:00:00:01:03"
-
-_ZONE = timezone(timedelta(hours=1))
-"""The wearables' local time; what has no zone on the air is told in it."""
 
 _E2E_CRC = 1 << 12
 _INTERSTITIAL_FLUID = 0x59
@@ -61,6 +57,8 @@ class Cgm(Peripheral):
         super().__init__(link, name="Virtual CGM", address=address, service=0x181F, ledger=ledger)
         self._pace = pace or CgmPace()
         self._glucose = Glucose(seed)
+        self.clock_error = timedelta(0)
+        """By how much its clock was wrong when the session's start was set."""
         self.measurement = self.notifying(0x2AA7)
         self.store = RecordStore(self, self.measurement)
         self.add_service(
@@ -68,12 +66,12 @@ class Cgm(Peripheral):
             self.measurement,
             self.readable(0x2AA8, cgm.Feature(features=_E2E_CRC, sample_type=_INTERSTITIAL_FLUID).encode),
             self.readable(0x2AA9, self._status),
-            self.readable(0x2AAA, lambda: _session_start(self._session_start)),
+            self.readable(0x2AAA, lambda: _session_start(self._session_start + self.clock_error)),
             self.readable(0x2AAB, lambda: cgm.SessionRunTime(run_time_h=_DESIGN_LIFE_H).encode(e2e_crc=True)),
             self.store.control_point,
         )
         self._begin_session(self._pace.session_age_s)
-        self._started = time.monotonic()
+        self._started = self._ledger.now_ms() / 1000
         self._started_offset = max(int(self._pace.session_age_s / 60) - self._pace.lag_min, 0)
         for offset in range(0, self._started_offset + 1, self._pace.interval_min):
             self._measure(offset, backlog=True)
@@ -83,7 +81,7 @@ class Cgm(Peripheral):
         return cgm.Status(offset_min=int(self._age_min()), status=0, cal_temp=0, warning=0).encode(e2e_crc=True)
 
     def _begin_session(self, age_s: float) -> None:
-        start = datetime.now(_ZONE) - timedelta(seconds=age_s)
+        start = self._ledger.now() - timedelta(seconds=age_s)
         self._session_start = start.replace(microsecond=0)
         self.session = self._session_start.isoformat()
 
@@ -91,22 +89,22 @@ class Cgm(Peripheral):
         """A new sensor: offsets start over, and the old session's records are gone."""
         self.store.clear()
         self._begin_session(0.0)
-        self._started, self._started_offset = time.monotonic(), 0
+        self._started, self._started_offset = self._ledger.now_ms() / 1000, 0
 
-    def _offset(self) -> int:
+    def offset(self) -> int:
         """Minutes since the session began, by the device's own clock."""
-        ahead_min = (time.monotonic() - self._started) / self._pace.minute_s
+        ahead_min = (self._ledger.now_ms() / 1000 - self._started) / self._pace.minute_s
         return int(min(self._started_offset + ahead_min, max(self._age_min(), self._started_offset)))
 
     def _age_min(self) -> float:
-        return (datetime.now(_ZONE) - self._session_start).total_seconds() / 60
+        return (self._ledger.now() - self._session_start).total_seconds() / 60
 
     async def run(self) -> None:
         """Measure whenever another interval of device time has passed."""
-        last = self._offset()
+        last = self.offset()
         while True:
             await asyncio.sleep(self._pace.minute_s / 4)
-            if self._offset() >= last + self._pace.interval_min:
+            if self.offset() >= last + self._pace.interval_min:
                 last += self._pace.interval_min
                 await self.measure(last)
 
@@ -117,7 +115,7 @@ class Cgm(Peripheral):
     def _measure(self, offset: int, *, backlog: bool = False) -> bytes:
         value = self._glucose.step(offset)
         record = cgm.Record(glucose=Number(value), offset_min=offset).encode(e2e_crc=True)
-        sent_ms = int(self._session_start.timestamp() * 1000) + offset * 60_000 if backlog else wall_clock_ms()
+        sent_ms = int(self._session_start.timestamp() * 1000) + offset * 60_000 if backlog else self._ledger.now_ms()
         self._ledger.measured(
             self.address,
             characteristic=0x2AA7,
@@ -150,8 +148,9 @@ class GlucoseMeter(Peripheral):
         super().__init__(link, name="Virtual glucose meter", address=address, service=0x1808, ledger=ledger)
         self._glucose = Glucose(seed + 1)
         self._interval_s = interval_s
-        self._clock_error = timedelta(seconds=clock_error_s)
-        self._sequence = 0
+        self.clock_error = timedelta(seconds=clock_error_s)
+        self.sequence = 0
+        """Of the next record."""
         self._measurement = self.notifying(0x2A18)
         self.store = RecordStore(self, self._measurement)
         self.add_service(
@@ -163,7 +162,7 @@ class GlucoseMeter(Peripheral):
         self.add_service(0x1805, self.readable(0x2A2B, lambda: clock.CurrentTime.of(self._now()).encode()))
 
     def _now(self) -> datetime:
-        return datetime.now(_ZONE) + self._clock_error
+        return self._ledger.now() + self.clock_error
 
     def set_clock(self, error_s: float) -> None:
         """Let somebody set its clock, or its battery run out."""
@@ -172,7 +171,7 @@ class GlucoseMeter(Peripheral):
     def reset(self) -> None:
         """Forget all readings and start to count anew, as after a factory reset."""
         self.store.clear()
-        self._sequence = 0
+        self.sequence = 0
 
     async def run(self) -> None:
         """Somebody pricks a finger very often."""
@@ -183,23 +182,23 @@ class GlucoseMeter(Peripheral):
     async def measure(self) -> None:
         """Store one reading and tell it to whoever listens."""
         base = DateTime.of(self._now())
-        value = self._glucose.step(self._sequence * 5.0)
+        value = self._glucose.step(self.sequence * 5.0)
         record = gls.Glucose(
-            sequence=self._sequence, base_time=base, concentration=Number(value, -5), sample_type=_CAPILLARY_FINGER
+            sequence=self.sequence, base_time=base, concentration=Number(value, -5), sample_type=_CAPILLARY_FINGER
         ).encode()
         self._ledger.measured(
             self.address,
             characteristic=0x2A18,
             kind="gls",
             values={GLUCOSE_CAPILLARY: str(value)},
-            sent_ms=wall_clock_ms(),
+            sent_ms=self._ledger.now_ms(),
             session=base.isoformat(),
-            sequence=self._sequence,
+            sequence=self.sequence,
             linked=bool(self.subscribers(self._measurement)),
             stored=True,
         )
-        self.store.add(self._sequence, record)
-        self._sequence = (self._sequence + 1) & 0xFFFF
+        self.store.add(self.sequence, record)
+        self.sequence = (self.sequence + 1) & 0xFFFF
         await self.notify(self._measurement, record)
 
 
@@ -254,7 +253,7 @@ class PulseOximeter(Peripheral):
         """One spot-check with the oximeter's time, confirmed by whoever listens."""
         saturation, pulse = self._body.step()
         self._note(0x2A5E, "plx-spot", self.spot_check, saturation, pulse)
-        now = DateTime.of(datetime.now(_ZONE))
+        now = DateTime.of(self._ledger.now())
         value = plx.SpotCheck(spo2_pct=Number(saturation), pr_bpm=Number(pulse), timestamp=now).encode()
         for connection in self.subscribers(self.spot_check):
             await self.indicate(connection, self.spot_check, value)
@@ -267,7 +266,7 @@ class PulseOximeter(Peripheral):
             characteristic=characteristic,
             kind=kind,
             values={SPO2: str(saturation), PULSE_RATE: str(pulse)},
-            sent_ms=wall_clock_ms(),
+            sent_ms=self._ledger.now_ms(),
             linked=bool(self.subscribers(channel)),
         )
 

@@ -9,7 +9,9 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import ClassVar
 
 from bumble.att import (
     ATT_INSUFFICIENT_AUTHENTICATION_ERROR,
@@ -36,7 +38,8 @@ from bumble.transport.common import AsyncPipeSink
 from gateway.lab.air import VirtualController
 from gateway.lab.radio import secure_pairing
 
-_ADVERTISING_INTERVAL_MS = 20.0
+_ZONE = timezone(timedelta(hours=1))
+"""The wearables' local time; what has no zone on the air is told in it."""
 _NO_ACCESS = Attribute.Permissions(0)
 
 Read = Callable[[], bytes]
@@ -49,10 +52,18 @@ def wall_clock_ms() -> int:
 
 
 class LedgerWriter:
-    """What the wearables did, one JSON object a line, each line flushed before the value goes on the air."""
+    """What the wearables did, one JSON object a line, each line flushed before the value goes on the air.
 
-    def __init__(self, path: Path) -> None:
+    `now_ms` is the true time, which wearables live by and may be wrong about.
+    """
+
+    def __init__(self, path: Path, *, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         self._file = path.open("a", encoding="utf-8")
+        self.now_ms = now_ms
+
+    def now(self) -> datetime:
+        """The true time, as the wearables' zone tells it."""
+        return datetime.fromtimestamp(self.now_ms() / 1000, _ZONE)
 
     def measured(
         self,
@@ -90,7 +101,7 @@ class LedgerWriter:
 
     def link(self, device: str, *, up: bool) -> None:
         """A link came or went."""
-        self._write({"event": "link", "device": device, "up": up, "t_ms": wall_clock_ms()})
+        self._write({"event": "link", "device": device, "up": up, "t_ms": self.now_ms()})
 
     def _write(self, line: Mapping[str, object]) -> None:
         self._file.write(json.dumps(line) + "\n")
@@ -104,6 +115,8 @@ class LedgerWriter:
 class Peripheral:
     """A virtual wearable; its profile adds services and says when it measures."""
 
+    ADVERTISING_INTERVAL_MS: ClassVar = 20.0
+
     def __init__(self, link: LocalLink, *, name: str, address: str, service: int, ledger: LedgerWriter) -> None:
         self.address = address
         self._ledger = ledger
@@ -112,8 +125,8 @@ class Peripheral:
         configuration = DeviceConfiguration(
             name=name,
             address=Address(address),
-            advertising_interval_min=_ADVERTISING_INTERVAL_MS,
-            advertising_interval_max=_ADVERTISING_INTERVAL_MS,
+            advertising_interval_min=self.ADVERTISING_INTERVAL_MS,
+            advertising_interval_max=self.ADVERTISING_INTERVAL_MS,
         )
         self.device = Device(config=configuration, host=Host(controller, AsyncPipeSink(controller)))
         self.keys = self.device.keystore = MemoryKeyStore()
@@ -121,8 +134,12 @@ class Peripheral:
         self.device.on(Device.EVENT_CONNECTION, self._on_connection)
 
     async def start(self) -> None:
-        """Advertise, now and after every link."""
+        """Come on the air."""
         await self.device.power_on()
+        await self.come()
+
+    async def come(self) -> None:
+        """Come within reach: advertise, now and after every link."""
         advertisement = AdvertisingData(
             [
                 (AdvertisingData.FLAGS, b"\x06"),
@@ -139,8 +156,13 @@ class Peripheral:
         """Leave the air for good."""
         await self.device.power_off()
 
+    async def leave(self) -> None:
+        """Go out of reach: no link, and nobody hears it."""
+        await self.device.stop_advertising()
+        await self.drop()
+
     async def drop(self) -> None:
-        """End every link, as if carried out of reach."""
+        """End every link, as if carried out of reach for a moment."""
         for connection in list(self.device.connections.values()):
             await connection.disconnect()
 

@@ -73,7 +73,7 @@ async def test_after_an_outage_exactly_what_was_missed_is_fetched(ward: Ward) ->
         await ward.meter.measure()
     second = await ward.gateway()
     await until(lambda: second.cursors[CGM_ADDRESS].sequence == 40 and second.cursors[GLS_ADDRESS].sequence == 7)
-    assert second.sequences(CGM_ADDRESS) == list(range(31, 41))
+    assert second.sequences(CGM_ADDRESS) == list(range(30, 41))  # others could share the cursor's minute
     assert second.sequences(GLS_ADDRESS) == list(range(3, 8))
 
 

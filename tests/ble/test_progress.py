@@ -173,9 +173,10 @@ def test_a_new_session_starts_from_its_first_record() -> None:
     assert progress.begin("new") is None
 
 
-def test_the_same_session_goes_on_after_the_cursor() -> None:
+def test_the_same_session_goes_on_from_the_cursors_minute_which_others_can_share() -> None:
     progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "s", 900))
-    assert progress.begin("s") == 901
+    assert progress.begin("s") == 900
+    assert progress.fresh(item(900))
 
 
 def test_a_hole_before_a_live_count_stops_the_cursor() -> None:
