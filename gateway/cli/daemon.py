@@ -26,7 +26,7 @@ def add_parser(commands: common.Subparsers) -> None:
     status.set_defaults(command=_status)
 
 
-async def _radio(config: GatewayConfig) -> Radio | None:
+async def radio(config: GatewayConfig) -> Radio | None:
     """The radio that the configuration names; virtual ones need the `lab` extra."""
     kind, _, path = config.ble.adapter.partition(":")
     if kind == "none":
@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
     log.configure(config.log.level, config.log.format)
 
     async def main() -> None:
-        await Gateway(config).run(lambda: _radio(config))
+        await Gateway(config).run(lambda: radio(config))
 
     try:
         asyncio.run(main())

@@ -140,6 +140,10 @@ class Ward:
         self.gateways.append(gateway)
         return gateway
 
+    async def radio(self) -> VirtualRadio:
+        """The gateway's radio by itself."""
+        return await open_radio(self.socket, self.bonds)
+
     async def stop(self, gateway: Gateway) -> None:
         """End it; its cursors are durable."""
         await gateway.stop()

@@ -104,6 +104,17 @@ def test_decode_of_a_malformed_value_is_an_answer_in_json_and_an_error_to_a_pers
     assert (told.returncode, told.stderr) == (1, "iomt-gateway: 2A19: a battery has no level of 101 %\n")
 
 
+def test_capture_without_a_radio_says_so_and_leaves_no_file(tmp_path: Path) -> None:
+    made = run("certs", "dev", "--out", str(tmp_path / "pki"), "--gateway", "gw-7")
+    assert made.returncode == 0, made.stderr
+    done = run("capture", "F0:00:00:00:01:01", "--config", str(tmp_path / "pki" / "gateway.toml"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "iomt-gateway: ble.adapter: is none; name one that can reach the wearable\n",
+    )
+    assert not (tmp_path / "capture.jsonl").exists()
+
+
 def test_vectors_check() -> None:
     done = run("vectors", "--check", cwd=ROOT)
     assert done.returncode == 0, done.stderr

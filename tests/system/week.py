@@ -282,9 +282,9 @@ class World:
         while True:
             await asyncio.sleep(60)
             links = self.box.gateway.links
-            if self.box.running and links and links.states[address] is LinkState.UP:
-                if links.backfills[address] is Backfill.COMPLETE:
-                    return
+            linked = self.box.running and links and links.states[address] is LinkState.UP
+            if linked and links.backfills[address] is Backfill.COMPLETE:
+                return
 
     async def _restart(self) -> None:
         """The gateway is killed, and stays away for a while."""
