@@ -107,7 +107,7 @@ class Replay(Peripheral):
     def _store(self, shown: Iterable[str]) -> RecordStore:
         """What was sent on request, by the first characteristic of the service that tells anything."""
         store = RecordStore(self, next(self._channels[uuid] for uuid in shown if uuid in self._channels))
-        for uuid, value in self._captured.stored:
+        for uuid, value in dict.fromkeys(self._captured.stored):  # one that was made meanwhile came live, too
             store.add(_sequence(uuid, value), value)
         return store
 
