@@ -57,8 +57,7 @@ class Cgm(Peripheral):
         super().__init__(link, name="Virtual CGM", address=address, service=0x181F, ledger=ledger)
         self._pace = pace or CgmPace()
         self._glucose = Glucose(seed)
-        self.clock_error = timedelta(0)
-        """By how much its clock was wrong when the session's start was set."""
+        self._clock_error = timedelta(0)
         self.measurement = self.notifying(0x2AA7)
         self.store = RecordStore(self, self.measurement)
         self.add_service(
@@ -66,7 +65,7 @@ class Cgm(Peripheral):
             self.measurement,
             self.readable(0x2AA8, cgm.Feature(features=_E2E_CRC, sample_type=_INTERSTITIAL_FLUID).encode),
             self.readable(0x2AA9, self._status),
-            self.readable(0x2AAA, lambda: _session_start(self._session_start + self.clock_error)),
+            self.readable(0x2AAA, lambda: _session_start(self._session_start + self._clock_error)),
             self.readable(0x2AAB, lambda: cgm.SessionRunTime(run_time_h=_DESIGN_LIFE_H).encode(e2e_crc=True)),
             self.store.control_point,
         )
@@ -84,6 +83,10 @@ class Cgm(Peripheral):
         start = self._ledger.now() - timedelta(seconds=age_s)
         self._session_start = start.replace(microsecond=0)
         self.session = self._session_start.isoformat()
+
+    def set_clock(self, error_s: float) -> None:
+        """Let somebody set the session's start anew, by a clock that is so much off."""
+        self._clock_error = timedelta(seconds=error_s)
 
     def restart_session(self) -> None:
         """A new sensor: offsets start over, and the old session's records are gone."""
@@ -148,7 +151,7 @@ class GlucoseMeter(Peripheral):
         super().__init__(link, name="Virtual glucose meter", address=address, service=0x1808, ledger=ledger)
         self._glucose = Glucose(seed + 1)
         self._interval_s = interval_s
-        self.clock_error = timedelta(seconds=clock_error_s)
+        self._clock_error = timedelta(seconds=clock_error_s)
         self.sequence = 0
         """Of the next record."""
         self._measurement = self.notifying(0x2A18)
@@ -162,7 +165,7 @@ class GlucoseMeter(Peripheral):
         self.add_service(0x1805, self.readable(0x2A2B, lambda: clock.CurrentTime.of(self._now()).encode()))
 
     def _now(self) -> datetime:
-        return self._ledger.now() + self.clock_error
+        return self._ledger.now() + self._clock_error
 
     def set_clock(self, error_s: float) -> None:
         """Let somebody set its clock, or its battery run out."""

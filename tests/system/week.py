@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -54,7 +53,7 @@ epoch_max_s = 86400
 heartbeat_s = 3600
 """
 _BLE = BleSection(connect_timeout_s=25.0, retry_max_s=240.0)
-_CLOCK_ERRORS = (timedelta(0), timedelta(hours=1), timedelta(days=-366), timedelta(days=366), timedelta(days=-9_000))
+_CLOCK_ERRORS_S = (0.0, HOUR_S, -366 * DAY_S, 366 * DAY_S, -9_000 * DAY_S)
 _EXPOSURE_MS = TICK_MS + 1_000
 
 
@@ -266,7 +265,7 @@ class World:
         while True:
             for wearable in (self.meter, self.cgm):
                 await self._some(6 * HOUR_S, 30 * HOUR_S)
-                wearable.clock_error = self.rng.choice(_CLOCK_ERRORS)
+                wearable.set_clock(self.rng.choice(_CLOCK_ERRORS_S))
 
     async def _renew(self) -> None:
         """A new sensor in mid-week; a factory reset of the meter two days later. Both forget what they had stored."""
