@@ -15,6 +15,7 @@ from gateway.envelope.open import SignedBundle
 from gateway.errors import StoreChangedError, StoreError
 from gateway.model import StoreId
 from gateway.receiver import schema
+from gateway.receiver.archive import Archive
 from gateway.receiver.loading import load
 from gateway.receiver.plan import Message, Plan, State
 from gateway.receiver.queries import NEWEST, READY
@@ -129,6 +130,19 @@ def read_summary(directory: Path) -> dict[str, Any]:
     address = f"{path.absolute().as_uri()}?mode=ro"
     with _declared(f"{path}: cannot be read"), closing(sqlite3.connect(address, uri=True)) as database:
         return summary(database.execute)
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[Archive]:
+    """One snapshot of the store in `directory`, also while a receiver works there. Raises `StoreError`."""
+    path = directory / DATABASE
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with (
+        _declared(f"{path}: cannot be read"),
+        closing(sqlite3.connect(address, uri=True, isolation_level=None)) as database,
+    ):
+        database.execute("BEGIN")
+        yield Archive(database.execute)
 
 
 def _prepared(database: sqlite3.Connection, path: Path) -> bytes:

@@ -1,0 +1,101 @@
+"""`iomt-receiver audit`: the store against what gateways signed."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.cli import common
+from gateway.config import ReceiverConfig, load
+from gateway.errors import ConfigError, IdentityError, StoreError
+
+_PROGRESS_S = 2.0
+_UNEXPLAINED = 1
+
+
+def add_parser(commands: common.Subparsers) -> None:
+    """`audit`."""
+    parser = commands.add_parser(
+        "audit",
+        help="verify the archive of signed messages, and say of everything that is missing why",
+        description="Exit status: 0 nothing is unexplained; 1 something is; 2 it could not be looked at.",
+    )
+    parser.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
+    parser.add_argument("--stream", metavar="HEX", help="only this stream, and the chains that it is in")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(command=_audit)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from gateway.identity.files import load_registry
+    from gateway.receiver.audit import audit
+    from gateway.receiver.sqlite import reading
+
+    config = load(arguments.config, ReceiverConfig)
+    stream = None if arguments.stream is None else _stream(arguments.stream)
+    try:
+        registry = load_registry(config.receiver.registry)
+        with reading(config.receiver.state_dir) as archive:
+            report = audit(archive, registry, stream=stream, on_progress=_Progress())
+    except (IdentityError, StoreError) as error:
+        raise ConfigError(str(error)) from error
+    if stream is not None and not any(each["streams"] for each in report["gateways"].values()):
+        raise ConfigError(f"--stream {arguments.stream}: the store has no record of this stream")
+    print(json.dumps(report) if arguments.json else "\n".join(_lines(report)))
+    return _UNEXPLAINED if report["unexplained"] else 0
+
+
+def _stream(text: str) -> bytes:
+    try:
+        stream = bytes.fromhex(text)
+    except ValueError:
+        stream = b""
+    if len(stream) != 16:  # noqa: PLR2004 - docs/format.md
+        raise ConfigError(f"--stream {text}: a stream is 32 hexadecimal digits")
+    return stream
+
+
+class _Progress:
+    """Every two seconds a line on standard error."""
+
+    def __init__(self) -> None:
+        self._next_s = time.monotonic() + _PROGRESS_S
+
+    def __call__(self, done: int, total: int) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + _PROGRESS_S
+            print(f"audit: {done:,} of {total:,} bundles", file=sys.stderr)
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    for name, gateway in report["gateways"].items():
+        verified = f"{gateway['verified']:,} of {gateway['bundles']:,} bundles verified"
+        erased = f", {gateway['erased']:,} erased" if gateway["erased"] else ""
+        yield f"{name}: {gateway['chains']:,} chains, {verified}{erased}"
+        for stream, entry in gateway["streams"].items():
+            span = f"{_time(entry['first_ms'])} to {_time(entry['last_ms'])}"
+            yield f"  stream {stream}: {span}, {entry['records']:,} records, {entry['missing']:,} missing"
+            yield from (f"    records {_hole(each)}" for each in entry["gaps"])
+        yield from (f"  bundles missing {_hole(each)}" for each in gateway["missing"])
+        yield from (f"  not as signed: {_place(each)}" for each in gateway["findings"])
+        yield from (f"  fork: {_place(each)}" for each in gateway["forks"])
+    if report["parked"]:
+        yield f"{report['parked']:,} bundles wait for a key"
+    yield f"{report['unexplained']:,} unexplained" if report["unexplained"] else "clean: nothing is unexplained"
+
+
+def _hole(entry: dict[str, Any]) -> str:
+    return f"{entry['first']}..{entry['last']} of chain {entry['chain']}: {entry['cause']}"
+
+
+def _place(entry: dict[str, Any]) -> str:
+    return f"bundle {entry['no']} of chain {entry['chain']}: {entry['cause']}"
+
+
+def _time(time_ms: int | None) -> str:
+    return "?" if time_ms is None else f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

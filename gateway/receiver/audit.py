@@ -1,0 +1,125 @@
+"""Checks a whole store against what gateways signed, and says of everything that is missing why it is.
+
+What is unexplained is for a person: bundles that never came and that no gateway gave up, messages that do not verify,
+forks. What may still come, behind the last bundle of a chain that nobody continued, nobody can miss.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.envelope.keys import VerifyKey
+from gateway.receiver.archive import Archive, Chain
+from gateway.receiver.chain_audit import UNEXPLAINED, ChainAudit, ChainReport, Hole
+
+_MOST_LISTED = 1000
+"""Entries of one list of the report; the numbers count all."""
+
+Report = dict[str, Any]
+Progress = Callable[[int, int], None]
+"""Called with the bundles gone through, and those that there are."""
+
+
+def audit(
+    archive: Archive, registry: Mapping[bytes, tuple[str, VerifyKey]], *, stream: bytes | None, on_progress: Progress
+) -> Report:
+    """Audit all chains, or those with records of `stream`; the report is JSON-ready.
+
+    {"gateways": {id: {"chains", "bundles", "verified", "erased", "missing": [{"chain", "first", "last", "cause"}, ...],
+    "findings": [{"chain", "no", "cause"}, ...], "forks": [the same, ...], "streams": {hex: {"first_ms", "last_ms",
+    "records", "readings", "missing", "gaps": [as missing, ...]}}}}, "bundles", "verified", "parked", "unexplained",
+    "verdict": "clean" or "unexplained"}. `registry` is as in `ingest.verify`. Raises what the archive raises.
+    """
+    writer = _Writer(archive, stream)
+    total, done = archive.bundles(), 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
+
+    evicted, owner = {}, ""
+    for chain in archive.chains(stream):
+        if chain.key.gateway != owner:
+            owner = chain.key.gateway
+            evicted = archive.evictions(owner)
+        told = evicted.get(chain.key.chain, [])
+        writer.add(chain, ChainAudit(archive, chain, registry, told, count).run())
+    return writer.finish()
+
+
+class _Writer:
+    """Sums chains up."""
+
+    def __init__(self, archive: Archive, stream: bytes | None) -> None:
+        self._archive = archive
+        self._only = stream
+        self._unexplained = 0
+        self._gateways: dict[str, Report] = {}
+
+    def add(self, chain: Chain, report: ChainReport) -> None:
+        gateway = self._gateway(chain.key.gateway)
+        gateway["chains"] += 1
+        gateway["bundles"] += report.bundles
+        gateway["verified"] += report.verified
+        gateway["erased"] += report.erased
+        self._unexplained += len(report.findings)
+        for finding in report.findings:
+            _list(gateway["findings"], {"chain": _hex(chain), "no": finding.no, "cause": finding.cause})
+        for hole in report.holes:
+            self._hole(gateway["missing"], chain, hole)
+        for stream, coverage in report.streams.items():
+            if self._only in {None, stream}:
+                entry = self._stream(gateway, stream)
+                entry["records"] += sum(run.last - run.first + 1 for run in coverage.runs)
+                for hole in report.missing.get(stream, ()):
+                    entry["missing"] += hole.last - hole.first + 1
+                    self._hole(entry["gaps"], chain, hole)
+        for stream, run, cause in self._archive.gaps(chain):
+            if self._only in {None, stream}:
+                entry = self._stream(gateway, stream)
+                entry["records"] -= run.last - run.first + 1
+                self._hole(entry["gaps"], chain, Hole(run.first, run.last, cause))
+
+    def finish(self) -> Report:
+        for name, cause, chain, no, _ in self._archive.forks():
+            if self._only is None or name in self._gateways:
+                _list(self._gateway(name)["forks"], {"chain": chain.hex(), "no": no, "cause": cause})
+                self._unexplained += 1
+        for table in ("reading_rows", "event_rows"):
+            for name, stream, count, first_ms, last_ms in self._archive.times(table):
+                entry = self._gateways.get(name, {}).get("streams", {}).get(stream.hex())
+                if entry is not None:
+                    entry["readings"] += count if table == "reading_rows" else 0
+                    entry["first_ms"] = min(first_ms, entry["first_ms"] or first_ms)
+                    entry["last_ms"] = max(last_ms, entry["last_ms"] or last_ms)
+        gateways = self._gateways.values()
+        return {
+            "gateways": self._gateways,
+            "bundles": sum(each["bundles"] for each in gateways),
+            "verified": sum(each["verified"] for each in gateways),
+            "parked": self._archive.parked(),
+            "unexplained": self._unexplained,
+            "verdict": UNEXPLAINED if self._unexplained else "clean",
+        }
+
+    def _hole(self, where: list[Report], chain: Chain, hole: Hole) -> None:
+        _list(where, {"chain": _hex(chain), "first": hole.first, "last": hole.last, "cause": hole.cause})
+        self._unexplained += hole.cause == UNEXPLAINED
+
+    def _gateway(self, name: str) -> Report:
+        empty = {"chains": 0, "bundles": 0, "verified": 0, "erased": 0}
+        return self._gateways.setdefault(name, {**empty, "missing": [], "findings": [], "forks": [], "streams": {}})
+
+    def _stream(self, gateway: Report, stream: bytes) -> Report:
+        empty = {"first_ms": None, "last_ms": None, "records": 0, "readings": 0, "missing": 0}
+        entry: Report = gateway["streams"].setdefault(stream.hex(), {**empty, "gaps": []})
+        return entry
+
+
+def _list(where: list[Report], entry: Report) -> None:
+    if len(where) < _MOST_LISTED:
+        where.append(entry)
+
+
+def _hex(chain: Chain) -> str:
+    return chain.key.chain.hex()

@@ -1,0 +1,181 @@
+"""The audit: clean where everything is as signed and told, and a finding for whatever is not."""
+
+import sqlite3
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from gateway.envelope.seal import self_stream
+from gateway.model import Batch, Event
+from gateway.receiver.audit import audit
+from gateway.receiver.plan import Message
+from gateway.receiver.sqlite import DATABASE, reading
+from tests.receiver.conftest import NOW_MS, Box, Cloud
+from tests.receiver.test_ingest import link
+
+A, B = b"\x0a" * 16, b"\x0b" * 16
+
+
+def report(cloud: Cloud, stream: bytes | None = None) -> dict[str, Any]:
+    with reading(cloud.directory) as archive:
+        return audit(archive, cloud.intake.registry, stream=stream, on_progress=lambda *_: None)
+
+
+def gw1(cloud: Cloud) -> dict[str, Any]:
+    return dict(report(cloud)["gateways"]["gw-1"])
+
+
+def tamper(cloud: Cloud, statement: str, *values: object) -> None:
+    cloud.store.close()
+    with sqlite3.connect(cloud.directory / DATABASE) as database:
+        database.execute(statement, values)
+    database.close()
+    cloud.open()
+
+
+def fill(gw: Box, cloud: Cloud, count: int = 6) -> list[Message]:
+    messages = [gw.message(Batch(A, gw.records(2)), Batch(B, gw.records(1))) for _ in range(count)]
+    cloud.take(*messages)
+    return messages
+
+
+def test_an_untouched_store_is_clean(gw: Box, other: Box, cloud: Cloud) -> None:
+    fill(gw, cloud)
+    gw.restart(gw.head)
+    fill(gw, cloud)
+    cloud.take(other.tick())
+    told = report(cloud)
+    assert (told["verdict"], told["unexplained"], told["bundles"], told["verified"]) == ("clean", 0, 13, 13)
+    gateway = told["gateways"]["gw-1"]
+    assert (gateway["chains"], gateway["missing"], gateway["findings"], gateway["forks"]) == (2, [], [], [])
+    assert gateway["streams"][A.hex()] == {
+        "first_ms": NOW_MS,
+        "last_ms": NOW_MS + 34,
+        "records": 24,
+        "readings": 24,
+        "missing": 0,
+        "gaps": [],
+    }
+
+
+def test_one_stream_is_audited_with_the_chains_that_it_is_in(gw: Box, other: Box, cloud: Cloud) -> None:
+    cloud.take(gw.message(Batch(A, gw.records(2))), gw.message(Batch(B, gw.records(1))), other.tick(B))
+    gw.restart(gw.head)
+    cloud.take(gw.message(Batch(B, gw.records(1))))
+    told = report(cloud, A)
+    assert told["verdict"] == "clean"
+    assert list(told["gateways"]) == ["gw-1"]
+    assert (told["gateways"]["gw-1"]["chains"], list(told["gateways"]["gw-1"]["streams"])) == (1, [A.hex()])
+
+
+def test_bundles_that_never_came_are_unexplained(gw: Box, cloud: Cloud) -> None:
+    messages = [gw.message(Batch(A, gw.records(2))) for _ in range(6)]
+    cloud.take(*messages[:2], *messages[4:])
+    told, chain = report(cloud), link(messages[0]).chain.hex()
+    assert (told["verdict"], told["unexplained"]) == ("unexplained", 2)
+    gateway = told["gateways"]["gw-1"]
+    assert gateway["missing"] == [{"chain": chain, "first": 2, "last": 3, "cause": "unexplained"}]
+    entry = gateway["streams"][A.hex()]
+    assert entry["gaps"] == [{"chain": chain, "first": 4, "last": 7, "cause": "unexplained"}]
+    assert (entry["records"], entry["missing"]) == (8, 4)
+
+
+def test_what_its_gateway_signed_that_it_had_to_forget_is_explained(gw: Box, cloud: Cloud) -> None:
+    messages = [gw.message(Batch(A, gw.records(2))) for _ in range(6)]
+    lost = link(messages[3])
+    eviction = Event(NOW_MS, "eviction", (lost.chain, 2, 3, lost.hash, "capacity", A, 4, NOW_MS, NOW_MS))
+    cloud.take(*messages[:2], *messages[4:], gw.message(Batch(self_stream("gw-1"), (eviction,))))
+    told = report(cloud)
+    assert told["verdict"] == "clean"
+    gateway = told["gateways"]["gw-1"]
+    assert gateway["missing"] == [{"chain": lost.chain.hex(), "first": 2, "last": 3, "cause": "capacity"}]
+    entry = gateway["streams"][A.hex()]
+    assert [(each["first"], each["last"], each["cause"]) for each in entry["gaps"]] == [(4, 7, "capacity")]
+
+
+def test_an_eviction_that_covers_half_of_a_hole_explains_that_half(gw: Box, cloud: Cloud) -> None:
+    messages = [gw.message(Batch(A, gw.records(2))) for _ in range(8)]
+    lost = link(messages[3])
+    eviction = Event(NOW_MS, "eviction", (lost.chain, 3, 3, lost.hash, "capacity"))
+    cloud.take(*messages[:2], *messages[6:], gw.message(Batch(self_stream("gw-1"), (eviction,))))
+    missing = [(each["first"], each["last"], each["cause"]) for each in gw1(cloud)["missing"]]
+    assert missing == [(2, 2, "unexplained"), (3, 3, "capacity"), (4, 5, "unexplained")]
+
+
+def test_records_that_were_never_durable_are_a_gap_with_its_cause(gw: Box, cloud: Cloud) -> None:
+    cloud.take(gw.message(Batch(A, gw.records(2))), gw.message(gw.gap(A, 3)), gw.message(Batch(A, gw.records(2))))
+    told = report(cloud)
+    assert told["verdict"] == "clean"
+    entry = told["gateways"]["gw-1"]["streams"][A.hex()]
+    assert [(each["first"], each["last"], each["cause"]) for each in entry["gaps"]] == [(2, 4, "refused")]
+    assert (entry["records"], entry["missing"]) == (4, 0)
+
+
+def test_the_end_of_a_chain_that_its_successor_names_is_missed(gw: Box, cloud: Cloud) -> None:
+    messages = [gw.message(Batch(A, gw.records(2))) for _ in range(4)]
+    gw.restart(gw.head)
+    cloud.take(*messages[:2], gw.message(Batch(A, gw.records(2))))
+    missing = [(each["first"], each["last"], each["cause"]) for each in gw1(cloud)["missing"]]
+    assert missing == [(2, 3, "unexplained")]
+
+
+def test_a_fork_is_unexplained(gw: Box, cloud: Cloud) -> None:
+    head = (fill(gw, cloud), gw.head)[1]
+    for _ in range(2):
+        gw.restart(head)
+        cloud.take(gw.tick())
+    told = report(cloud)
+    assert told["verdict"] == "unexplained"
+    assert [each["cause"] for each in told["gateways"]["gw-1"]["forks"]] == ["two-successors"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "cause"),
+    [
+        ("UPDATE bundles SET sign1 = (SELECT sign1 FROM bundles WHERE no = 2) WHERE no = 3", "malformed"),
+        ("UPDATE bundles SET sign1 = x'd28443' WHERE no = 3", "malformed"),
+        ("UPDATE bundles SET hash = zeroblob(32) WHERE no = 5", "malformed"),
+        ("UPDATE epoch_parts SET part = x'00' WHERE epoch = 0", "epoch-hash"),
+        ("UPDATE record_runs SET last = last + 1", "records"),
+        ("DELETE FROM record_runs", "records"),
+    ],
+)
+def test_what_is_not_as_it_was_signed_is_found(gw: Box, cloud: Cloud, statement: str, cause: str) -> None:
+    fill(gw, cloud)
+    tamper(cloud, statement)
+    told = report(cloud)
+    assert told["verdict"] == "unexplained"
+    assert {each["cause"] for each in told["gateways"]["gw-1"]["findings"]} == {cause}
+
+
+def test_a_changed_signature_is_found(gw: Box, cloud: Cloud) -> None:
+    fill(gw, cloud)
+    [(sign1,)] = cloud.rows("SELECT sign1 FROM bundles WHERE no = 3")
+    forged = bytes(sign1[:-1]) + bytes([sign1[-1] ^ 1])
+    tamper(cloud, "UPDATE bundles SET sign1 = ?, hash = ? WHERE no = 3", forged, sha256(forged).digest())
+    causes = [(each["no"], each["cause"]) for each in gw1(cloud)["findings"]]
+    assert causes == [(3, "signature"), (4, "broken-link")]
+
+
+def test_a_signer_that_is_not_registered_any_more_is_found(gw: Box, cloud: Cloud) -> None:
+    fill(gw, cloud, 2)
+    with reading(cloud.directory) as archive:
+        told = audit(archive, {}, stream=None, on_progress=lambda *_: None)
+    assert [each["cause"] for each in told["gateways"]["gw-1"]["findings"]] == ["signer", "signer"]
+
+
+def test_the_chain_of_a_forgotten_patient_still_verifies(gw: Box, cloud: Cloud) -> None:
+    fill(gw, cloud)
+    tamper(cloud, "DELETE FROM epoch_parts WHERE stream_id = (SELECT id FROM streams WHERE stream = ?)", A)
+    told = report(cloud)
+    assert told["verdict"] == "clean"
+    assert (told["verified"], told["gateways"]["gw-1"]["erased"]) == (6, 1)
+
+
+def test_progress_counts_every_bundle(gw: Box, cloud: Cloud) -> None:
+    fill(gw, cloud, 3)
+    seen: list[tuple[int, int]] = []
+    with reading(cloud.directory) as archive:
+        audit(archive, cloud.intake.registry, stream=None, on_progress=lambda *each: seen.append(each))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
