@@ -26,6 +26,7 @@ from gateway.model import Link
 from gateway.observe.http import fetch
 from gateway.outbox.outbox import list_bundles
 from gateway.supervisor import Gateway
+from gateway.uplink.backoff import Backoff
 
 NOON_MS = 1_800_000_000_000
 
@@ -80,6 +81,26 @@ async def test_sigterm_ends_it_in_order_and_systemd_hears_of_both(site: Site, no
         await task
     assert notified.recv(100) == b"STOPPING=1"
     assert len(bundles(site)) == before + 2
+
+
+async def test_sighup_ends_the_pause_before_the_next_connection_and_nothing_else(site: Site) -> None:
+    daemon = gateway(site)
+    daemon.uplink._backoff = Backoff(3600.0, lambda _, longest: longest * 3600)
+    task = asyncio.create_task(daemon.run(no_radio))
+
+    def failed() -> float:
+        name = "iomt_gateway_uplink_reconnects_total"
+        return daemon.metrics.registry.get_sample_value(name, {"cause": "unreachable"}) or 0
+
+    async with asyncio.timeout(20):
+        for count in (1, 2, 3):
+            while failed() < count:  # noqa: ASYNC110 - a count in a registry
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGHUP)
+    assert not task.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
 
 
 async def test_the_watchdog_is_fed(site: Site, notified: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
