@@ -33,13 +33,13 @@ def add_parser(commands: common.Subparsers) -> None:
 def _audit(arguments: argparse.Namespace) -> int:
     from gateway.identity.files import load_registry
     from gateway.receiver.audit import audit
-    from gateway.receiver.sqlite import reading
+    from gateway.receiver.stores import open_archive
 
     config = load(arguments.config, ReceiverConfig)
     stream = None if arguments.stream is None else _stream(arguments.stream)
     try:
         registry = load_registry(config.receiver.registry)
-        with reading(config.receiver.state_dir) as archive:
+        with open_archive(config) as archive:
             report = audit(archive, registry, stream=stream, on_progress=_Progress())
     except (IdentityError, StoreError) as error:
         raise ConfigError(str(error)) from error
