@@ -25,6 +25,7 @@ from gateway.receiver.plan import Message
 from gateway.receiver.silence import Silence
 from gateway.receiver.stores import open_store
 from gateway.uplink import mqtt
+from gateway.uplink.backoff import Backoff, first_of
 
 if TYPE_CHECKING:
     from gateway.receiver.jetstream import JetStream
@@ -69,7 +70,8 @@ class Receiver:
         self._silence = Silence(intake.store.last_received_ms(), (2 * ingest.heartbeat_s + 10) * 1000)
         self._throttle = Throttle(_SAY_AGAIN_S)
         self._pubacks: list[tuple[str, asyncio.Future[int]]] = []
-        self._delay_s = _BACKOFF_S
+        self._backoff = Backoff(broker.backoff_max_s, random.uniform)
+        self._online_since_s: float | None = None
         self._thread = ThreadPoolExecutor(1, "store")
         metrics.silent_chains.set_function(lambda: len(self._silence.silent(_now_ms())))
 
@@ -98,22 +100,25 @@ class Receiver:
 
     async def _connect_and_serve(self) -> None:
         for endpoint in itertools.cycle(self._broker.endpoints):
+            pause_s = 0.0
             try:
                 async with self._connection(endpoint) as connection, asyncio.TaskGroup() as tasks:
                     # A broker that kept the session delivers, and may want acknowledgements, before it answers this.
                     tasks.create_task(self._subscribe(connection))
                     tasks.create_task(self._serve(connection))
-            except* UplinkError as group:
-                self._lost(group.exceptions[0])
+            except* UplinkError as errors:
+                pause_s = self._lost(first_of(errors))
             finally:
                 self._metrics.online.set(0)
-            await asyncio.sleep(random.uniform(self._delay_s / 2, self._delay_s))
-            self._delay_s = min(2 * self._delay_s, self._broker.backoff_max_s)
+            await asyncio.sleep(pause_s)
 
-    def _lost(self, error: BaseException) -> None:
-        cause = error.cause if isinstance(error, UplinkError) else UplinkError.cause
-        self._metrics.reconnects.labels(cause=cause).inc()
-        _log.warning("connection ended: %s", error, extra={"cause": cause})
+    def _lost(self, error: UplinkError) -> float:
+        """Count and tell why a connection ended; how long to wait for the next."""
+        lived_s = 0.0 if self._online_since_s is None else time.monotonic() - self._online_since_s
+        self._online_since_s = None
+        self._metrics.reconnects.labels(cause=error.cause).inc()
+        _log.warning("connection ended: %s", error, extra={"cause": error.cause})
+        return self._backoff.pause_s(error, lived_s)
 
     def _connection(self, endpoint: str) -> "Transport":
         connection = mqtt.Connection(
@@ -137,7 +142,7 @@ class Receiver:
     async def _subscribe(self, connection: "Transport") -> None:
         share = f"$share/{self._broker.share}/" if self._broker.share else ""
         await connection.subscribe(*(share + topic for topic in _TOPICS))
-        self._delay_s = _BACKOFF_S
+        self._online_since_s = time.monotonic()
         self._metrics.online.set(1)
         _log.info("connected and subscribed")
         systemd.notify("READY=1")

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from gateway.errors import ClosedByBrokerError, SessionTakenOverError, UplinkError
+
 _SHORTEST_S = 0.25
 _HELD_S = 5.0
 """A connection that lived so long was a good one."""
@@ -19,17 +21,25 @@ class Backoff:
         self._draw = draw
         self._last_s = _SHORTEST_S
 
-    def pause_s(self, lived_s: float, *, closed: bool) -> float:
-        """After a connection that lived so long, 0 if none came about; `closed`: the broker ended it without a reason.
+    def pause_s(self, error: UplinkError, lived_s: float) -> float:
+        """After a connection that lived so long, 0 if none came about, and ended by `error`.
 
-        That is how many brokers let a second client with the same certificate take over, and none of two such clients
-        lives longer than the other pauses: one that was closed was a good one only if it lived longer than any pause.
+        Many brokers give no reason when they let a second client with the same certificate take over, and none of two
+        such clients lives longer than the other pauses: a connection that the broker closed was a good one only if it
+        lived longer than any pause. Where the reason is known, only a person can mend it.
         """
-        if lived_s >= (self._longest_s if closed else _HELD_S):
+        if isinstance(error, SessionTakenOverError):
+            return self._draw(2 * self._longest_s, 10 * self._longest_s)
+        if lived_s >= (self._longest_s if isinstance(error, ClosedByBrokerError) else _HELD_S):
             self._last_s = _SHORTEST_S
         self._last_s = min(self._longest_s, self._draw(_SHORTEST_S, 3 * self._last_s))
         return self._last_s
 
-    def long_pause_s(self) -> float:
-        """After another client with the same certificate took the connection over: only a person can end that."""
-        return self._draw(2 * self._longest_s, 10 * self._longest_s)
+
+def first_of(errors: BaseExceptionGroup[UplinkError]) -> UplinkError:
+    """Why a connection ended, of all that its tasks raised."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UplinkError)  # noqa: S101 - except* lets nothing else in
+    return error

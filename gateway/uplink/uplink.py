@@ -21,7 +21,6 @@ from gateway.config import UplinkSection
 from gateway.envelope.keys import VerifyKey
 from gateway.envelope.receipt import decode_receipt
 from gateway.errors import (
-    ClosedByBrokerError,
     ConnectionLostError,
     OutboxDamagedError,
     ReceiptError,
@@ -30,15 +29,17 @@ from gateway.errors import (
 )
 from gateway.model import Lane
 from gateway.observe.metrics import GatewayMetrics
+from gateway.observe.throttle import Throttle
 from gateway.outbox.log import Stored
 from gateway.outbox.outbox import Outbox
-from gateway.uplink.backoff import Backoff
+from gateway.uplink.backoff import Backoff, first_of
 from gateway.uplink.mqtt import FAILURE, Connection, Will
 from gateway.uplink.session import Session
 
 _log = logging.getLogger(__name__)
 
 _FAREWELL_S = 1.0
+_SAY_AGAIN_S = 60.0
 _RECEIVE_MAXIMUM = 64
 """Receipts and key lists that may wait here unprocessed."""
 
@@ -82,6 +83,7 @@ class Uplink:
         self._flow: _Flow | None = None
         self._asked = asyncio.Event()
         self._told: dict[str, str] = {}
+        self._throttle = Throttle(_SAY_AGAIN_S)
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, then say farewell. Raises what a broker is not to blame for."""
@@ -91,7 +93,7 @@ class Uplink:
             try:
                 await self._serve(endpoint)
             except* UplinkError as errors:
-                pause_s = self._explain(endpoint, _first(errors))
+                pause_s = self._explain(endpoint, first_of(errors))
             if (
                 task is not None and task.cancelling()
             ):  # a TaskGroup that fails while it is cancelled forgets the latter
@@ -104,8 +106,9 @@ class Uplink:
 
     def retry(self) -> None:
         """Offer again what was refused for good, and do not wait to connect: somebody says that he mended something."""
-        self._asked.set()
-        if self._flow is not None:
+        if self._flow is None:
+            self._asked.set()
+        else:
             self._flow.session.unpark()
             self._flow.wake.set()
 
@@ -114,11 +117,8 @@ class Uplink:
         lived_s = 0.0 if self._online_since_s is None else time.monotonic() - self._online_since_s
         self._online_since_s = None
         self._metrics.reconnects.labels(error.cause).inc()
-        if isinstance(error, SessionTakenOverError):
-            self._tell(endpoint, str(error), logging.ERROR)
-            return self._backoff.long_pause_s()
-        self._tell(endpoint, str(error))
-        return self._backoff.pause_s(lived_s, closed=isinstance(error, ClosedByBrokerError))
+        self._tell(endpoint, str(error), logging.ERROR if isinstance(error, SessionTakenOverError) else logging.WARNING)
+        return self._backoff.pause_s(error, lived_s)
 
     async def _serve(self, endpoint: str) -> None:
         """Live through one connection; ends by an error or by cancellation."""
@@ -190,8 +190,7 @@ class Uplink:
                 elif message.topic == f"{self._topics}/down/keys":
                     self._on_key_list(message.payload)
             except ReceiptError as error:
-                self._metrics.receipt_errors.labels(error.cause).inc()
-                self._tell("down", f"from the cloud, not believed: {error}")
+                self._disbelieve(error.cause, str(error), 1)
             message.ack()
             flow.wake.set()
 
@@ -204,14 +203,20 @@ class Uplink:
         self._metrics.receipted.inc(applied.bundles)
         now_s = time.monotonic()
         if applied.mismatched:
-            self._metrics.receipt_errors.labels("mismatch").inc(applied.mismatched)
-            self._tell("down", f"receipt {receipt.counter} names bundles that this gateway never wrote")
+            text = f"receipt {receipt.counter} names bundles that this gateway never wrote"
+            self._disbelieve("mismatch", text, applied.mismatched)
         else:
             for seconds in session.receipted(applied.covered, now_s):
                 self._metrics.receipt_seconds.observe(seconds)
         session.refused(receipt.refused)
         if applied.resend:
             session.restart(now_s)
+
+    def _disbelieve(self, cause: str, text: str, count: int) -> None:
+        """Count and tell what came from the cloud and must not be believed; whoever sends much of it fills no log."""
+        self._metrics.receipt_errors.labels(cause).inc(count)
+        if times := self._throttle.admit((cause,), time.monotonic()):
+            _log.error("from the cloud, not believed: %s", text, extra={"cause": cause, "times": times})
 
     def _live_after(self) -> int | None:
         """Where live begins on a new connection: with the oldest that waits, unless that is more than a window."""
@@ -310,11 +315,3 @@ class _Flow:
         except TimeoutError:
             return
         self.wake.clear()
-
-
-def _first(errors: BaseExceptionGroup[UplinkError]) -> UplinkError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UplinkError)  # noqa: S101 - except* lets nothing else in
-    return error
