@@ -5,6 +5,7 @@ import datetime as dt
 import logging
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,16 +35,19 @@ def box(pki: Path, tmp_path: Path) -> Box:
     return make_box(pki, tmp_path)
 
 
-async def test_a_black_hole_is_noticed_within_two_keepalives_though_nothing_is_sent(broker: Broker) -> None:
+@pytest.mark.parametrize("fault", [Proxy.hole, Proxy.half_open])
+async def test_a_black_hole_and_a_half_open_link_are_noticed_within_two_keepalives_though_nothing_is_sent(
+    broker: Broker, fault: Callable[[Proxy], None]
+) -> None:
     async with (
         Proxy(listen=0, to=broker.port) as proxy,
         broker.connection(GATEWAY, port=proxy.port, keepalive_s=KEEPALIVE_S) as connection,
     ):
-        proxy.hole()
+        fault(proxy)
         started = time.monotonic()
         with pytest.raises(ConnectionLostError):
             await connection.receive(1)
-        assert time.monotonic() - started < LONGEST_S
+        assert KEEPALIVE_S <= time.monotonic() - started < LONGEST_S
 
 
 async def test_a_broker_that_stands_still_is_noticed_within_two_keepalives(
