@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.cli import common
 from gateway.config import ReceiverConfig, load
+from gateway.envelope.layout import self_stream
 from gateway.errors import ConfigError, IdentityError, StoreError
 
 _PROGRESS_S = 2.0
@@ -22,7 +23,8 @@ def add_parser(commands: common.Subparsers) -> None:
     parser = commands.add_parser(
         "audit",
         help="verify the archive of signed messages, and say of everything that is missing why",
-        description="Exit status: 0 nothing is unexplained; 1 something is; 2 it could not be looked at.",
+        description="Verify the archive of signed messages, chain by chain, and say of everything that is missing why."
+        " Exit status: 0 nothing is unexplained; 1 something is; 2 it could not be looked at.",
     )
     parser.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
     parser.add_argument("--stream", metavar="HEX", help="only this stream, and the chains that it is in")
@@ -74,12 +76,14 @@ class _Progress:
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     for name, gateway in report["gateways"].items():
+        own = self_stream(name).hex()
         verified = f"{gateway['verified']:,} of {gateway['bundles']:,} bundles verified"
         erased = f", {gateway['erased']:,} erased" if gateway["erased"] else ""
-        yield f"{name}: {gateway['chains']:,} chains, {verified}{erased}"
+        yield f"{name}: {verified}{erased}, chains: {gateway['chains']:,}"
         for stream, entry in gateway["streams"].items():
             span = f"{_time(entry['first_ms'])} to {_time(entry['last_ms'])}"
-            yield f"  stream {stream}: {span}, {entry['records']:,} records, {entry['missing']:,} missing"
+            whose = " (the gateway's own)" if stream == own else ""
+            yield f"  stream {stream}{whose}: {span}, {entry['records']:,} records, {entry['missing']:,} missing"
             yield from (f"    records {_hole(each)}" for each in entry["gaps"])
         yield from (f"  bundles missing {_hole(each)}" for each in gateway["missing"])
         yield from (f"  not as signed: {_place(each)}" for each in gateway["findings"])

@@ -32,7 +32,7 @@ def test_what_is_unexplained_is_told_and_exits_with_1(config: Path) -> None:
     done = run("audit", "--config", str(config), program="receiver")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert lines[0] == "gw-1: 1 chains, 3 of 3 bundles verified"
+    assert lines[0] == "gw-1: 3 of 3 bundles verified, chains: 1"
     assert lines[1].endswith("3 records, 1 missing")
     assert lines[2].startswith("    records 2..2 of chain ")
     assert lines[2].endswith(": unexplained")
