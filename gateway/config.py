@@ -6,7 +6,7 @@
 import tomllib
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -67,7 +67,7 @@ class GatewaySection(_Section):
 
 
 class IdentitySection(_Section):
-    """Where the gateway's keys and what it trusts lie."""
+    """Where the gateway's keys and what it trusts lie: in `identity` of the state directory, unless told otherwise."""
 
     ca: FilePath
     tls_cert: FilePath
@@ -76,6 +76,18 @@ class IdentitySection(_Section):
     signing_key: FilePath
     fleet_root: FilePath
     key_list: FilePath
+    enrolment: Annotated[str, Field(pattern=r"^(https://[^/]+)?$")] = ""
+
+
+_IDENTITY = {
+    "ca": "ca.crt",
+    "tls_cert": "tls.crt",
+    "tls_key": "tls.key",
+    "signing_cert": "sign.crt",
+    "signing_key": "sign.key",
+    "fleet_root": "fleet-root.pub",
+    "key_list": "keys.cbor",
+}
 
 
 class BrokerSection(_Section):
@@ -177,6 +189,15 @@ class LogSection(_Section):
 
 class GatewayConfig(_Section):
     """The whole of `gateway.toml`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _where_identity_lies(cls, document: dict[str, Any]) -> dict[str, Any]:
+        match document:
+            case {"gateway": {"state_dir": str(state_dir)}}:
+                places = {key: str(Path(state_dir, "identity", name)) for key, name in _IDENTITY.items()}
+                return document | {"identity": places | document.get("identity", {})}
+        return document
 
     gateway: GatewaySection
     identity: IdentitySection

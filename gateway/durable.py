@@ -1,6 +1,7 @@
 """Small files that a power cut leaves whole: with the old content or the new, or not at all."""
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -25,3 +26,10 @@ def write_once(path: Path, data: bytes, mode: int = 0o600) -> None:
     if not path.exists():
         write_durably(path, data)
         path.chmod(mode)
+
+
+def give_to_owner(path: Path) -> None:
+    """Let root work for a service: what lies in a directory belongs to the directory's owner. Raises `OSError`."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        shutil.chown(path, owner.st_uid, owner.st_gid)

@@ -25,11 +25,13 @@ from gateway.config import GatewayConfig
 from gateway.control import api
 from gateway.envelope.keys import signer_for
 from gateway.envelope.seal import ChainWriter
-from gateway.errors import DeviceError
+from gateway.errors import DeviceError, ReceiptError
 from gateway.health.metrics import limits_by_code
 from gateway.health.quality import Assessor
 from gateway.identity.files import load_owner, load_private_key
 from gateway.identity.keyring import KeyRing
+from gateway.identity.renewing import Renewer
+from gateway.identity.successor import Successor
 from gateway.identity.tls import client_context
 from gateway.model import Event
 from gateway.observe import http, systemd
@@ -63,6 +65,8 @@ class Gateway:
         not_before_ms = RELEASED_MS if vouched else max(RELEASED_MS, self.clock_book.newest_ms)
         self.clock = Clock.start(config.clock.believe, not_before_ms=not_before_ms, clocks=clocks)
         identity = config.identity
+        self._successor = Successor(identity)
+        self._successor.finish()
         load_owner(identity.tls_cert, config.gateway.id)
         self._tls = client_context(identity.ca, identity.tls_cert, identity.tls_key)
         self._signer_certificate = load_owner(identity.signing_cert, config.gateway.id)
@@ -99,6 +103,7 @@ class Gateway:
             on_key_list=self._take_key_list,
             metrics=self.metrics,
         )
+        self.renewer = Renewer(identity, config.gateway.id, self._tls, on_context=self.uplink.use, metrics=self.metrics)
         self.pipeline = Pipeline(
             gateway=config.gateway.id,
             writer=self.writer,
@@ -115,6 +120,7 @@ class Gateway:
         self.inventory = Inventory.load(state_dir / "devices.json")
         self.links: Links | None = None
         self._missing = 0
+        self._refused_list = b""
         self.outbox.on_damage = self._tell_damage
 
     async def run(self, radio: Callable[[], Coroutine[Any, Any, Radio | None]]) -> None:
@@ -146,18 +152,29 @@ class Gateway:
                 sending = group.create_task(self.uplink.run(), name="uplink")
                 collecting = group.create_task(self._collect(await radio()), name="ble")
                 timekeeping = group.create_task(self._keep_time(), name="clock")
+                renewing = group.create_task(self.renewer.run(), name="renewal")
                 watchdog = group.create_task(systemd.watchdog(), name="watchdog")
                 systemd.notify("READY=1")
                 await stop.wait()
                 systemd.notify("STOPPING=1")
                 collecting.cancel()
-                self.pipeline.close()
-                await sealing
+                await self._end_chain(sealing)
                 await self._drain()
                 sending.cancel()
                 timekeeping.cancel()
+                renewing.cancel()
                 watchdog.cancel()
         _log.info("stopped in order")
+
+    async def _end_chain(self, sealing: asyncio.Task[None]) -> None:
+        """Make the last bundle durable; it announces who signs the next chain, if that is another."""
+        following = self._successor.public
+        if following is not None:
+            self.pipeline.event("signer", following.public)
+        self.pipeline.close()
+        await sealing
+        if following is not None:
+            self._successor.take_over()
 
     async def _collect(self, radio: Radio | None) -> None:
         """Serve the wearables, for ever. Raises an `ExceptionGroup` with a `LinkError` when the radio has gone."""
@@ -208,8 +225,18 @@ class Gateway:
         self.metrics.device_errors.labels(cause=error.cause).inc()
 
     def _take_key_list(self, data: bytes) -> None:
-        """Use a newer key list from now on: recipients with each stream's next epoch. Raises `ReceiptError`."""
-        if self.keys.offer(data, now_ms=self.clock.utc_ms()):
+        """Use a newer key list from now on: recipients with each stream's next epoch.
+
+        Raises `ReceiptError` for one that must not be believed; that is a signed event too, once for each list.
+        """
+        try:
+            taken = self.keys.offer(data, now_ms=self.clock.utc_ms())
+        except ReceiptError as error:
+            if data != self._refused_list:
+                self._refused_list = data
+                self.pipeline.event("security", "key-list", str(error))
+            raise
+        if taken:
             self.writer.recipients = self.keys.recipients
             self.uplink.receivers = self.keys.receivers
             self.pipeline.event("key-list", self.keys.current.serial)

@@ -89,7 +89,11 @@ def test_every_mistake_is_told_at_once(gateway_toml: Path) -> None:
 
 
 def test_relative_paths_start_at_the_file(gateway_toml: Path) -> None:
-    assert load(gateway_toml, GatewayConfig).identity.ca == gateway_toml.parent / "ca.crt"
+    text = gateway_toml.read_text().replace("[identity]", '[identity]\nca = "ca.crt"')
+    gateway_toml.write_text(text.replace("/var/lib/iomt-gateway", "state"))
+    config = load(gateway_toml, GatewayConfig)
+    assert config.identity.ca == gateway_toml.parent / "ca.crt"
+    assert config.identity.tls_key == gateway_toml.parent / "state" / "identity" / "tls.key"
 
 
 def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from gateway.cli import common, site
 from gateway.errors import ConfigError
+from gateway.identity.chain import fingerprint
 from gateway.observe import log
 from gateway.receiver.ca import serve
-from gateway.receiver.site import Site, fingerprint, new_generation, publish
+from gateway.receiver.ca.evict import evict
+from gateway.receiver.registry import Registry
+from gateway.receiver.site import Site, new_generation, publish
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -63,13 +66,20 @@ def _otp(arguments: argparse.Namespace) -> int:
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    place = Site(arguments.directory)
+    place, gateway = Site(arguments.directory), arguments.gateway
+    registry = place.receiver / "registry.json"
+    signers = Registry(registry).revoke(gateway) if registry.exists() else []
     with closing(place.authority()) as authority:
-        serials = authority.revoke(arguments.gateway, now=_now())
-        if not serials:
-            raise ConfigError(f"{arguments.gateway}: has no certificate that could be revoked")
+        serials = authority.revoke(gateway, now=_now())
+        if not serials and not signers:
+            raise ConfigError(f"{gateway}: has no certificate that could be revoked")
         publish(place, authority, now=_now())
-    print(f"{arguments.gateway}: revoked {', '.join(serials)}; the list is published")
+        unreached = asyncio.run(evict(authority, gateway, place.config().site.endpoints, place.ca / "ca.crt"))
+    print(f"{gateway}: certificates {', '.join(serials)} are revoked, the list is published")
+    if signers:
+        print(f"{gateway}: signers {', '.join(map(bytes.hex, signers))} count no more")
+    for reason in unreached:
+        print(f"{gateway}: a connection that it has lives on, restart the broker: {reason}")
     return 0
 
 

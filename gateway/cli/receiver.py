@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gateway import __version__
-from gateway.cli import audit, ca, common, nats, site, store
+from gateway.cli import audit, ca, common, nats, recipients, signers, site, store
 from gateway.config import ReceiverConfig, load
 from gateway.errors import GatewayError
 from gateway.observe import log
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     restored = commands.add_parser("restored", help="say once, before it runs, that the database came from a backup")
     restored.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
     restored.set_defaults(command=_restored)
-    for group in (audit, site, ca, store, nats):
+    for group in (audit, site, ca, store, nats, recipients, signers):
         group.add_parser(commands)
     return top
 

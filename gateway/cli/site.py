@@ -11,8 +11,9 @@ from pathlib import Path
 
 from gateway.cli import common
 from gateway.errors import ConfigError
+from gateway.identity.chain import fingerprint
 from gateway.identity.files import read_private
-from gateway.receiver.site import Site, create, fingerprint
+from gateway.receiver.site import Site, create
 
 CODE_HOURS = 24.0
 

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, x25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.errors import DecryptError, SealError, SignatureError
 
@@ -118,6 +119,11 @@ class VerifyKey:
             return ed25519.Ed25519PublicKey.from_public_bytes(self.public)
         x, y = int.from_bytes(self.public[:32], "big"), int.from_bytes(self.public[32:], "big")
         return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+
+    @property
+    def pem(self) -> bytes:
+        """The key as a file keeps it (SubjectPublicKeyInfo)."""
+        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raise `SignatureError` unless `signature` is this key's over `message`, in its one allowed form."""

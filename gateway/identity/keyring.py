@@ -56,10 +56,14 @@ class KeyRing:
     def offer(self, data: bytes, *, now_ms: int | None) -> bool:
         """Take a list that arrived; True if it is now in use. If the time is not known (None), any validity does.
 
-        Raises `ReceiptError` if it must not be believed; one with the serial in use or an older one is no news.
+        Raises `ReceiptError` if it must not be believed, or is older; the one in use is no news.
         """
         offered = decode_key_list(data, self._root, allow_classical=self._allow_classical)
-        if offered.serial <= self.current.serial:
+        if offered.serial < self.current.serial:
+            raise ReceiptError(f"key list {offered.serial} is older than {self.current.serial}, which is in use")
+        if offered.serial == self.current.serial:
+            if offered != self.current:
+                raise ReceiptError(f"there are two key lists {offered.serial}; the first one stays in use")
             return False
         if now_ms is not None and not offered.not_before_ms <= now_ms < offered.not_after_ms:
             raise ReceiptError(f"key list {offered.serial} is not valid now")

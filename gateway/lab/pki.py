@@ -68,7 +68,7 @@ def _make_fleet(out: Path, now: dt.datetime) -> None:
     write_once(out / "fleet-root.pub", public, 0o644)
     _, line = new_recipient_key()
     write_once(out / "recipient.key", line)
-    recipients = (load_recipient_key(out / "recipient.key"),)
+    recipients = (load_recipient_key(out / "recipient.key").recipient,)
     receivers = (verify_key(load_private_key(out / "receipt.key").public_key()),)
     now_ms = int(now.timestamp() * 1000)
     write_once(out / "keys.cbor", sign_key_list(1, recipients, receivers, signer_for(root), now_ms=now_ms), 0o644)

@@ -123,15 +123,21 @@ def write_configurations(pki: Path, gateway: str) -> tuple[Path, Path]:
 
     They lie in `pki` and keep state beside themselves; the gateway has no radio until somebody names one.
     """
-    identity = f"gateways/{gateway}/"
+    own = f"gateways/{gateway}/"
+    names = {
+        "ca": "ca.crt",
+        "tls_cert": f"{own}tls.crt",
+        "tls_key": f"{own}tls.key",
+        "signing_cert": f"{own}sign.crt",
+        "signing_key": f"{own}sign.key",
+        "fleet_root": "fleet-root.pub",
+        "key_list": "keys.cbor",
+    }
     changes = {
         "gateway.toml": {
             'id = "gw-001"': f'id = "{gateway}"',
             '"/var/lib/iomt-gateway"': '"gateway-state"',
-            '"tls.crt"': f'"{identity}tls.crt"',
-            '"tls.key"': f'"{identity}tls.key"',
-            '"sign.crt"': f'"{identity}sign.crt"',
-            '"sign.key"': f'"{identity}sign.key"',
+            "[identity]\n": "[identity]\n" + "".join(f'{key} = "{name}"\n' for key, name in names.items()),
             '# adapter = "hci0"': 'adapter = "none"',
         },
         "receiver.toml": {'"/var/lib/iomt-receiver"': '"receiver-state"'},

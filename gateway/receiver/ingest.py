@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 from gateway.envelope.keys import RecipientKey, VerifyKey
@@ -25,6 +26,7 @@ from gateway.receiver.plan import (
     ChainKey,
     Explained,
     Fork,
+    Last,
     Message,
     NewEpoch,
     NewPart,
@@ -46,28 +48,36 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=byte
 
 
 def verify(
-    messages: Iterable[Message], registry: Mapping[bytes, tuple[str, VerifyKey]]
+    messages: Iterable[Message],
+    registry: Mapping[bytes, tuple[str, VerifyKey]],
+    limits: Mapping[bytes, Last] = MappingProxyType({}),
 ) -> tuple[list[Arrival], list[Quarantined]]:
     """Part what is whole and signed by its gateway from what must not be believed.
 
-    `registry` maps a signer's kid to the gateway it signs for and its key.
+    `registry` maps a signer's kid to the gateway it signs for and its key; `limits` those signers that were revoked to
+    the last bundle of theirs that still counts.
     """
     arrivals, refused = [], []
     for message in messages:
         try:
-            arrivals.append(Arrival(message, _verified(message, registry)))
+            arrivals.append(Arrival(message, _verified(message, registry, limits)))
         except SealError as error:
             refused.append(_quarantined(message, error.cause))
     return arrivals, refused
 
 
-def _verified(message: Message, registry: Mapping[bytes, tuple[str, VerifyKey]]) -> SignedBundle:
+def _verified(
+    message: Message, registry: Mapping[bytes, tuple[str, VerifyKey]], limits: Mapping[bytes, Last]
+) -> SignedBundle:
     bundle = parse(message.payload)
     if bundle.gateway != message.gateway:
         raise SignerError("names another gateway than its topic")
     owner, key = registry.get(bundle.signer_kid, (None, None))
     if key is None or owner != bundle.gateway:
         raise SignerError("signed by a key that is not registered for its gateway")
+    last = limits.get(bundle.signer_kid)
+    if last is not None and (bundle.chain != last.chain or bundle.no > last.no):
+        raise SignerError("signed by a revoked key, beyond its last bundle")
     bundle.verify(key)
     return bundle
 

@@ -1,7 +1,7 @@
 """From messages to committed rows and signed receipts: ingest and store, joined. It blocks; run it in a thread."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.envelope.keys import RecipientKey, Signer, VerifyKey
@@ -9,7 +9,7 @@ from gateway.envelope.receipt import encode_receipt
 from gateway.errors import StoreChangedError
 from gateway.model import Receipt
 from gateway.receiver.ingest import decide, verify
-from gateway.receiver.plan import Arrival, Message, Plan
+from gateway.receiver.plan import Arrival, Last, Message, Plan
 from gateway.receiver.store import Committed, Store
 
 
@@ -38,10 +38,13 @@ class Intake:
     """Signs receipts."""
     parked_limit: int
     parked_per_gateway: int
+    limits: Callable[[], Mapping[bytes, Last]] = dict
+    """Asked before each transaction: which signers are revoked, and what of theirs still counts."""
 
     def take(self, messages: Sequence[Message], *, now_ms: int) -> Taken:
         """Verify, decide and commit in one transaction. Raises `StoreError`; then nothing has happened."""
-        arrivals, unverified = verify(messages, self.registry)
+        limits = self.limits()
+        arrivals, unverified = verify(messages, self.registry, limits)
         while True:
             plan = self._decide(arrivals)
             plan = replace(plan, quarantined=(*unverified, *plan.quarantined))

@@ -48,6 +48,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Last:
+    """The last bundle of a revoked signer that still counts: this one, and those before it in its chain."""
+
+    chain: bytes
+    no: int
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """A message that is a whole bundle, signed by the gateway that its topic names."""
 

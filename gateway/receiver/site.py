@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import resources
@@ -21,14 +20,13 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.config import SiteConfig, load
-from gateway.durable import write_durably, write_once
+from gateway.durable import give_to_owner, write_durably, write_once
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConfigError, IdentityError
-from gateway.identity.chain import p256_key
+from gateway.identity.chain import p256_key, pem
 from gateway.identity.files import load_private_key, load_verify_key, private_pem, verify_key
 from gateway.identity.site import SIGNER, SiteFile, encode_site
 from gateway.receiver.ca.authority import Authority, Generation
@@ -169,7 +167,7 @@ def publish(site: Site, authority: Authority, *, now: dt.datetime) -> None:
     """Write trusted CA certificates and fresh CRLs to every part of the site, and tell the broker. Raises OSError."""
     family = authority.generations(now)
     links = [each.link for each in family if each.link is not None]
-    trusted = _pem([*(each.root for each in family), *(each.issuer for each in family), *links])
+    trusted = pem([*(each.root for each in family), *(each.issuer for each in family), *links])
     lists = b"".join(each.public_bytes(Encoding.PEM) for each in authority.revocation_lists(now=now))
     for directory in filter(Path.exists, (site.ca, site.broker, site.receiver)):
         _replace(directory / "ca.crt", trusted)
@@ -188,11 +186,6 @@ def tell_broker(config: SiteConfig) -> None:
         return
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: the broker could not be told to read its CRL again: {error}") from error
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of a certificate, in hex."""
-    return certificate.fingerprint(SHA256()).hex()
 
 
 def site_file(site: Site, authority: Authority, *, now: dt.datetime) -> bytes:
@@ -229,7 +222,7 @@ def _renew(directory: Path, profile: str, authority: Authority, *, host: str, no
     hosts = (host, "localhost") if profiles()[profile].usage == "server" else ()
     leaf = authority.issue(profile, profile, key, now=now, hosts=dict.fromkeys(hosts))
     links = () if issuer.link is None else (issuer.link,)
-    _replace(path, _pem([leaf, issuer.issuer, *links]))
+    _replace(path, pem([leaf, issuer.issuer, *links]))
 
 
 def _write_broker(partial: Site, root: Path, port: int) -> None:
@@ -256,7 +249,7 @@ def _write_receiver(site: Site, passphrase: bytes | None, now: dt.datetime) -> N
     write_once(site.receiver / "recipient-1.key", line)
     key_list = sign_key_list(
         1,
-        (recipient,),
+        (recipient.recipient,),
         (verify_key(receipt.public_key()),),
         signer_for(fleet_root),
         now_ms=int(now.timestamp() * 1000),
@@ -289,15 +282,9 @@ def _render(name: str, path: Path, values: dict[str, object]) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     """Replace a file that others may read, whose owner it keeps."""
-    owner = path.parent.stat()
     write_durably(path, content)
     path.chmod(0o644)
-    if os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
-    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
+    give_to_owner(path)
 
 
 def _p256(profile: str) -> EllipticCurvePrivateKey:

@@ -1,30 +1,35 @@
 """The receiver's shell: everything that waits, one commit, receipts at once, then the broker's acknowledgements."""
 
 import asyncio
+import datetime as dt
 import itertools
 import logging
 import random
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConnectionLostError, IdentityError, SignatureError, SignerError, StoreError, UplinkError
-from gateway.identity.files import load_private_key, load_recipient_key, load_registry
+from gateway.identity.files import load_private_key
 from gateway.identity.tls import client_context
 from gateway.observe import http, systemd
 from gateway.observe.metrics import ReceiverMetrics
 from gateway.observe.throttle import Throttle
+from gateway.receiver.births import Births
+from gateway.receiver.fleet import RecipientKeys
 from gateway.receiver.intake import Intake, Taken
-from gateway.receiver.plan import Message
+from gateway.receiver.plan import Last, Message
+from gateway.receiver.registry import Registry
 from gateway.receiver.silence import Silence
 from gateway.receiver.stores import open_store
-from gateway.uplink import mqtt
+from gateway.uplink import client, mqtt
 from gateway.uplink.backoff import Backoff, first_of
 
 if TYPE_CHECKING:
@@ -34,11 +39,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_STATUS = "/status"
+_BIRTHS = "v1/gw/+/status"
 _TOPICS = ("v1/gw/+/up/data", "v1/gw/+/up/urgent")
 _SESSION_EXPIRY_S = 7 * 86_400
 _BACKOFF_S = 0.2
 _SILENCE_CHECK_S = 5.0
 _SAY_AGAIN_S = 60.0
+_LOOK_S = 5.0
+"""How often the key list's file is looked at."""
 
 T = TypeVar("T")
 
@@ -46,7 +55,8 @@ T = TypeVar("T")
 class Receiver:
     """Takes bundles from a broker into the store and answers with receipts.
 
-    `key_list` is published, retained, to every gateway of the registry on every connection.
+    `key_list` is published, retained, to every gateway of the registry on every connection. With `births`, the signers
+    of gateways are learned from what they say of themselves.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class Receiver:
         key_list: bytes,
         metrics: ReceiverMetrics,
         jetstream: JetStreamSection | None = None,
+        births: Births | None = None,
     ) -> None:
         self._broker = broker
         self._jetstream = jetstream
@@ -67,6 +78,8 @@ class Receiver:
         self._intake = intake
         self._key_list = key_list
         self._metrics = metrics
+        self._births = births
+        self._key_list_changed = asyncio.Event()
         self._silence = Silence(intake.store.last_received_ms(), (2 * ingest.heartbeat_s + 10) * 1000)
         self._throttle = Throttle(_SAY_AGAIN_S)
         self._pubacks: list[tuple[str, asyncio.Future[int]]] = []
@@ -106,6 +119,7 @@ class Receiver:
                     # A broker that kept the session delivers, and may want acknowledgements, before it answers this.
                     tasks.create_task(self._subscribe(connection))
                     tasks.create_task(self._serve(connection))
+                    tasks.create_task(self._keep_telling_keys(connection))
             except* UplinkError as errors:
                 pause_s = self._lost(first_of(errors))
             finally:
@@ -141,7 +155,8 @@ class Receiver:
 
     async def _subscribe(self, connection: "Transport") -> None:
         share = f"$share/{self._broker.share}/" if self._broker.share else ""
-        await connection.subscribe(*(share + topic for topic in _TOPICS))
+        # What is retained is not for shared subscriptions (MQTT 5, 4.8.2): everybody learns of every signer.
+        await connection.subscribe(_BIRTHS, *(share + topic for topic in _TOPICS))
         self._online_since_s = time.monotonic()
         self._metrics.online.set(1)
         _log.info("connected and subscribed")
@@ -150,18 +165,49 @@ class Receiver:
     async def _serve(self, connection: "Transport") -> None:
         """Raises `UplinkError` when the connection has ended."""
         self._pubacks = []
-        for gateway in sorted({gateway for gateway, _ in self._intake.registry.values()}):
-            topic = f"v1/gw/{gateway}/down/keys"
-            self._pubacks.append((topic, connection.publish(topic, self._key_list, retain=True)))
+        self._tell_keys(connection, {gateway for gateway, _ in self._intake.registry.values()})
         await self._take_parked(connection)
         while True:
             waiting = await connection.receive(self._receive_maximum)
-            taken = await self._take(connection, [Message(_gateway(each.topic), each.payload) for each in waiting])
+            await self._learn(connection, [each for each in waiting if each.topic.endswith(_STATUS)])
+            bundles = [each for each in waiting if not each.topic.endswith(_STATUS)]
+            taken = await self._take(connection, [Message(_gateway(each.topic), each.payload) for each in bundles])
             for message in waiting:
                 message.ack()
-            self._metrics.messages.inc(len(waiting))
+            self._metrics.messages.inc(len(bundles))
             if taken.plan.epochs and taken.committed.parked:
                 await self._take_parked(connection)
+
+    def publish_key_list(self, data: bytes) -> None:
+        """Tell every gateway another key list; the same one is no news."""
+        if data != self._key_list:
+            self._key_list = data
+            self._key_list_changed.set()
+
+    async def _keep_telling_keys(self, connection: "Transport") -> NoReturn:
+        while True:
+            await self._key_list_changed.wait()
+            self._key_list_changed.clear()
+            _log.info("another key list is published")
+            self._tell_keys(connection, {gateway for gateway, _ in self._intake.registry.values()})
+
+    def _tell_keys(self, connection: "Transport", gateways: Iterable[str]) -> None:
+        for gateway in sorted(gateways):
+            topic = f"v1/gw/{gateway}/down/keys"
+            self._pubacks.append((topic, connection.publish(topic, self._key_list, retain=True)))
+
+    async def _learn(self, connection: "Transport", births: Sequence[client.Message]) -> None:
+        """Learn signers, before the bundles of the same delivery are verified."""
+        if self._births is None:
+            return
+        said = [(_gateway(each.topic), each.payload) for each in births]
+        learn = partial(self._births.take, said, now=dt.datetime.now(dt.UTC))
+        self._welcome(connection, await self._durably(learn))
+
+    def _welcome(self, connection: "Transport", gateways: Sequence[str]) -> None:
+        for gateway in gateways:
+            _log.info("a gateway's signer is pinned", extra={"gateway": gateway})
+        self._tell_keys(connection, gateways)
 
     async def _take_parked(self, connection: "Transport") -> None:
         """Take the parked bundles whose epochs have arrived by now."""
@@ -178,6 +224,9 @@ class Receiver:
             await self._publish(connection, taken.receipts)
         finally:
             self._report(taken, now_ms)
+        if self._births is not None:
+            listen = partial(self._births.listen, taken.plan.parts, now=dt.datetime.now(dt.UTC))
+            self._welcome(connection, await self._durably(listen))
         return taken
 
     async def _durably(self, action: Callable[[], T]) -> T:
@@ -250,20 +299,19 @@ def _gateway(topic: str) -> str:
 
 async def run(config: ReceiverConfig) -> None:
     """Run a receiver with everything that `config` names. Raises `GatewayError` if it cannot start."""
-    try:
-        key_list = config.receiver.key_list.read_bytes()
-    except OSError as error:
-        raise IdentityError(f"{config.receiver.key_list}: cannot be read: {error.strerror}") from error
-    keys = [load_recipient_key(path) for path in config.receiver.recipient_keys]
+    key_list = _read_key_list(config.receiver.key_list)
+    keys = RecipientKeys(config.receiver.recipient_keys)
     tls = client_context(config.tls.ca, config.tls.cert, config.tls.key)
     metrics = ReceiverMetrics()
     async with AsyncExitStack() as stack:
         store = open_store(config)
         stack.callback(store.close)
+        registry = Registry(config.receiver.registry)
         intake = Intake(
             store=store,
-            registry=load_registry(config.receiver.registry),
-            recipient_keys={key.kid: key for key in keys},
+            registry=registry,
+            limits=partial(_refreshed, keys, registry),
+            recipient_keys=keys,
             signer=signer_for(load_private_key(config.receiver.receipt_key)),
             parked_limit=config.ingest.parked_bundles,
             parked_per_gateway=config.ingest.parked_per_gateway,
@@ -271,6 +319,7 @@ async def run(config: ReceiverConfig) -> None:
         if config.metrics.listen != "off":
             pages = {"/metrics": http.Page(metrics.render)}
             await stack.enter_async_context(http.serve(pages, listen=config.metrics.listen))
+        births = Births(registry, config.tls.ca, partial(_refuse, metrics))
         receiver = Receiver(
             config.broker,
             config.ingest,
@@ -279,5 +328,33 @@ async def run(config: ReceiverConfig) -> None:
             key_list=key_list,
             metrics=metrics,
             jetstream=config.jetstream if config.jetstream.servers else None,
+            births=births,
         )
-        await receiver.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_watch_key_list(config.receiver.key_list, receiver))
+            await receiver.run()
+
+
+def _refreshed(keys: RecipientKeys, registry: Registry) -> Mapping[bytes, Last]:
+    """What people have changed meanwhile takes effect with the next transaction."""
+    keys.refresh()
+    return registry.limits()
+
+
+def _read_key_list(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+async def _watch_key_list(path: Path, receiver: Receiver) -> NoReturn:
+    """Publish another key list as soon as it lies there. Raises `IdentityError`."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        receiver.publish_key_list(_read_key_list(path))
+
+
+def _refuse(metrics: ReceiverMetrics, gateway: str, error: SignerError) -> None:
+    metrics.signers_refused.inc()
+    _log.error("%s", error, extra={"gateway": gateway})

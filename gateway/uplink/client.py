@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import ClosedByBrokerError, ConnectionLostError, SessionTakenOverError
+from gateway.identity.tls import ClientSocket
 
 QOS = 1
 _UNSPECIFIED, _SESSION_TAKEN_OVER = 0x80, 0x8E
@@ -57,7 +57,7 @@ class _Trouble(logging.Handler):
         self.error = next((each for each in arguments if isinstance(each, OSError)), self.error)
 
 
-class TlsSocket(ssl.SSLSocket):
+class TlsSocket(ClientSocket):
     """Closes itself if the handshake fails, or if a connect was abandoned in its thread and nobody else owns it.
 
     An end that the other side did not announce (close_notify) is an error, not an end.

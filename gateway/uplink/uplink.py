@@ -84,16 +84,31 @@ class Uplink:
         self._asked = asyncio.Event()
         self._told: dict[str, str] = {}
         self._throttle = Throttle(_SAY_AGAIN_S)
+        self._renewed = asyncio.Event()
+        self._successor: asyncio.Task[Connection] | None = None
+        """Connects while the present connection lives, and takes over when that ends."""
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Connect with another certificate from now on; a connection that lives is replaced once the new one is up."""
+        self._tls = tls
+        self._renewed.set()
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, then say farewell. Raises what a broker is not to blame for."""
+        try:
+            await self._serve_for_ever()
+        finally:
+            if self._successor is not None and not self._successor.cancel() and not self._successor.exception():
+                await self._successor.result().__aexit__(None, None, None)
+
+    async def _serve_for_ever(self) -> NoReturn:
         task = asyncio.current_task()
         pause_s = 0.0
         for endpoint in itertools.cycle(self._config.endpoints):
             try:
                 await self._serve(endpoint)
             except* UplinkError as errors:
-                pause_s = self._explain(endpoint, first_of(errors))
+                pause_s = 0.0 if self._successor else self._explain(endpoint, first_of(errors))
             if (
                 task is not None and task.cancelling()
             ):  # a TaskGroup that fails while it is cancelled forgets the latter
@@ -122,26 +137,23 @@ class Uplink:
 
     async def _serve(self, endpoint: str) -> None:
         """Live through one connection; ends by an error or by cancellation."""
-        connection = Connection(
-            endpoint,
-            client_id=self._gateway_id,
-            tls=self._tls,
-            keepalive_s=self._config.keepalive_s,
-            timeout_s=self._config.connect_timeout_s,
-            clean_start=True,
-            session_expiry_s=0,
-            receive_maximum=_RECEIVE_MAXIMUM,
-            will=Will(f"{self._topics}/status", json.dumps({"state": "offline"}).encode()),
-        )
-        async with connection:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._successor is None:
+                self._renewed.clear()
+                connection = await stack.enter_async_context(self._connection(endpoint))
+            else:
+                successor, self._successor = self._successor, None
+                connection = await successor
+                stack.push_async_exit(connection)
             await connection.subscribe(f"{self._topics}/down/#")
             await self._announce(connection, "online", self._config.ack_timeout_s)
-            self._set_online(endpoint)
+            self._set_online(connection.endpoint)
             flow = self._flow = _Flow(self._config, connection, self._live_after())
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._listen(connection, flow))
                     group.create_task(self._watch(flow))
+                    group.create_task(self._succeed(connection.endpoint))
                     await self._send(connection, flow)
             except asyncio.CancelledError:
                 with contextlib.suppress(ConnectionLostError):
@@ -152,6 +164,39 @@ class Uplink:
                 self._flow = None
                 self._metrics.online.set(0)
                 self._metrics.in_flight.set(0)
+
+    def _connection(self, endpoint: str) -> Connection:
+        return Connection(
+            endpoint,
+            client_id=self._gateway_id,
+            tls=self._tls,
+            keepalive_s=self._config.keepalive_s,
+            timeout_s=self._config.connect_timeout_s,
+            clean_start=True,
+            session_expiry_s=0,
+            receive_maximum=_RECEIVE_MAXIMUM,
+            will=Will(f"{self._topics}/status", json.dumps({"state": "offline"}).encode()),
+        )
+
+    async def _succeed(self, endpoint: str) -> NoReturn:
+        """When there is another certificate, connect with it; the broker ends the old connection for the new one.
+
+        Raises `ConnectionLostError` when the new one is up. As long as it cannot be had, the old one lives on.
+        """
+        while True:
+            await self._renewed.wait()
+            self._renewed.clear()
+            self._successor = asyncio.create_task(_entered(self._connection(endpoint)))
+            await asyncio.wait({self._successor})
+            error = self._successor.exception()
+            if error is None:
+                raise ConnectionLostError(f"{endpoint}: another connection, with the renewed certificate, is up")
+            self._successor = None
+            if not isinstance(error, UplinkError):
+                raise error
+            self._tell("succession", f"cannot connect with the renewed certificate, the old one serves: {error}")
+            self._renewed.set()
+            await asyncio.sleep(self._config.backoff_max_s)
 
     async def _announce(self, connection: Connection, state: str, timeout_s: float) -> None:
         """Publish this gateway's state, retained, with the certificate that verifies its bundles."""
@@ -315,3 +360,7 @@ class _Flow:
         except TimeoutError:
             return
         self.wake.clear()
+
+
+async def _entered(connection: Connection) -> Connection:
+    return await connection.__aenter__()

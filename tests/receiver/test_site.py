@@ -14,8 +14,9 @@ from gateway.cli import receiver as cli
 from gateway.config import ReceiverConfig, SiteConfig, load
 from gateway.envelope.keylist import decode_key_list
 from gateway.errors import ConfigError, IdentityError
-from gateway.identity.files import load_private_key, load_recipient_key, load_registry, load_verify_key
+from gateway.identity.files import load_private_key, load_registry, load_verify_key
 from gateway.identity.tls import client_context, server_context
+from gateway.receiver.fleet import RecipientKeys
 from gateway.receiver.site import Site, create
 from gateway.receiver.sqlite import SqliteStore
 
@@ -39,7 +40,7 @@ def test_everything_in_it_is_read_by_whom_it_is_made_for(tmp_path: Path) -> None
     config = load(site.root / "receiver.toml", ReceiverConfig)
     client_context(config.tls.ca, config.tls.cert, config.tls.key)
     assert not load_registry(config.receiver.registry)
-    [recipient] = map(load_recipient_key, config.receiver.recipient_keys)
+    [recipient] = RecipientKeys(config.receiver.recipient_keys).values()
     root = load_verify_key(site.receiver / "fleet-root.pub")
     listed = decode_key_list(config.receiver.key_list.read_bytes(), root, allow_classical=False)
     assert [each.kid for each in listed.recipients] == [recipient.kid]

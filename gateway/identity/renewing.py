@@ -1,0 +1,144 @@
+"""Keeps a gateway's TLS certificate valid: asks the site's CA in time, checks, writes, and hands on a new context.
+
+The key stays: it may live where nothing can be written. With `/cacerts` of the same answer come new roots, if one that
+is trusted already vouches for them; so a rollover of the CA needs nobody.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography import x509
+
+from gateway.config import IdentitySection
+from gateway.durable import write_durably
+from gateway.errors import EnrolmentError, IdentityError
+from gateway.identity import est
+from gateway.identity.chain import p256_key, pem, trusted_roots
+from gateway.identity.enrolment import check_certificate
+from gateway.identity.files import load_certificate, load_private_key
+from gateway.identity.renewal import Renewal, Validity
+from gateway.identity.tls import ClientContext, client_context, load_crls
+from gateway.observe.metrics import GatewayMetrics
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 30.0
+"""How often clocks and files are looked at."""
+
+
+class Renewer:
+    """One gateway's renewals; `on_context` is handed what TLS shall use in the place of `tls` from then on."""
+
+    def __init__(
+        self,
+        identity: IdentitySection,
+        gateway: str,
+        tls: ClientContext,
+        *,
+        on_context: Callable[[ssl.SSLContext], None],
+        metrics: GatewayMetrics,
+        look_s: float = _LOOK_S,
+    ) -> None:
+        self._identity = identity
+        self._gateway = gateway
+        self._tls = tls
+        self._on_context = on_context
+        self._metrics = metrics
+        self._look_s = look_s
+        self._said = ""
+        self._mine = _stamp(identity.tls_cert)
+        validity = self._tell_expiry()
+        self._renewal = Renewal(validity, mono_s=_boot_s(), uniform=random.uniform)
+
+    async def run(self) -> NoReturn:
+        """Serve until cancelled. Raises `IdentityError` only if files that were right are wrong now."""
+        while True:
+            await asyncio.sleep(self._look_s)
+            if _stamp(self._identity.tls_cert) != self._mine:
+                self._take("another certificate lies on the disk, and is used")
+            elif self._tls.floor is not None and dt.datetime.now(dt.UTC) >= self._tls.floor:
+                self._hand_on()  # the clock has been set: from now on it counts
+            elif self._identity.enrolment and self._renewal.due(wall_s=time.time(), mono_s=_boot_s()):
+                await self._renew()
+
+    async def _renew(self) -> None:
+        try:
+            await asyncio.to_thread(renew, self._identity, self._gateway)
+        except IdentityError as error:
+            self._metrics.renewal_failures.inc()
+            self._renewal.failed(mono_s=_boot_s())
+            self._say(f"certificate is not renewed: {error}")
+            return
+        self._take("certificate renewed")
+
+    def _take(self, text: str) -> None:
+        self._mine = _stamp(self._identity.tls_cert)
+        self._renewal.renewed(self._tell_expiry(), mono_s=_boot_s())
+        self._hand_on()
+        self._say(text)
+
+    def _hand_on(self) -> None:
+        self._tls = client_context(self._identity.ca, self._identity.tls_cert, self._identity.tls_key)
+        self._on_context(self._tls)
+
+    def _tell_expiry(self) -> Validity:
+        certificate = x509.load_pem_x509_certificates(load_certificate(self._identity.tls_cert))[0]
+        validity = Validity(certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
+        self._metrics.certificate_expiry.set(validity.not_after_s)
+        return validity
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            _log.warning("%s", text)
+
+
+def renew(identity: IdentitySection, gateway: str) -> None:
+    """Ask for the next TLS certificate with the present one, and write it when it is checked. It blocks.
+
+    Raises `EnrolmentError` or `IdentityError`; then nothing has changed.
+    """
+    client = est.EstClient(identity.enrolment, client_context(identity.ca, identity.tls_cert, identity.tls_key))
+    authorities = client.ca_certificates()
+    known = x509.load_pem_x509_certificates(load_certificate(identity.ca))
+    roots = trusted_roots(known, authorities)
+    issuers = [each for each in authorities if each.issuer != each.subject]
+    key = load_private_key(identity.tls_key)
+    certificate = client.renew("tls", est.make_request(gateway, key))
+    at = max(dt.datetime.now(dt.UTC), certificate.not_valid_before_utc)  # a clock that is behind learns from the CA
+    check_certificate(certificate, gateway, key, "tls", roots=roots, issuers=issuers, at=at)
+    lists = _checked_lists(client.revocation_lists(), [*roots, *issuers])
+    try:
+        write_durably(identity.ca.with_suffix(".crl"), lists)
+        write_durably(identity.ca, pem(roots))
+        write_durably(identity.tls_cert, pem([certificate, *issuers]))
+    except OSError as error:
+        raise EnrolmentError(f"{error.filename}: the renewed certificate cannot be kept: {error.strerror}") from error
+
+
+def _checked_lists(data: bytes, authorities: Sequence[x509.Certificate]) -> bytes:
+    """The CA's revocation lists, if each is signed by one of `authorities`. Raises `IdentityError`."""
+    for crl in load_crls(data):
+        if not any(each.subject == crl.issuer and crl.is_signature_valid(p256_key(each)) for each in authorities):
+            raise EnrolmentError("the CA's revocation list is not signed by the CA")
+    return data
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+    return status.st_mtime_ns, status.st_ino
+
+
+def _boot_s() -> float:
+    """Seconds since boot, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
