@@ -197,7 +197,10 @@ class Gateway:
     async def _keep_time(self) -> None:
         """Judge the system's clock again and again."""
         if self.clock.source is None:
-            _log.warning("the clock is not known: times count from the boot until something vouches for it")
+            _log.warning(
+                "the clock is not known, as neither a time service nor a battery keeps it: times count from the boot"
+                " until one does; see [clock] in the configuration"
+            )
         while True:
             await asyncio.sleep(_LOOK_S)
             self._tell_clock(self.clock.look())
