@@ -13,7 +13,7 @@ from gateway.receiver.schema import TABLES
 from gateway.receiver.sqlite import DATABASE
 
 _LATEST = """
-SELECT device, metric, mantissa, exponent, max(time_ms), count(*) FROM reading_rows
+SELECT device, metric, mantissa, exponent, max(time_ms), count(*), sum(backfilled) FROM reading_rows
 GROUP BY device, metric ORDER BY device, metric
 """
 _ROWS = "SELECT device, metric, mantissa, exponent, time_ms, session, sequence, backfilled FROM reading_rows"
@@ -21,13 +21,14 @@ _ROWS = "SELECT device, metric, mantissa, exponent, time_ms, session, sequence, 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """The newest value of one metric of one wearable, and how many there are."""
+    """The newest value of one metric of one wearable, how many there are, and how many came from its own store."""
 
     device: str
     metric: str
     value: str
     time_ms: int
     count: int
+    backfilled: int
 
 
 class Cloud:
@@ -40,8 +41,8 @@ class Cloud:
         """One line per wearable and metric."""
         with self._cursor() as cursor:
             return [
-                Latest(device, METRICS[metric].name, _text(metric, mantissa, exponent), time_ms, count)
-                for device, metric, mantissa, exponent, time_ms, count in cursor.execute(_LATEST)
+                Latest(device, METRICS[metric].name, _text(metric, mantissa, exponent), time_ms, *counts)
+                for device, metric, mantissa, exponent, time_ms, *counts in cursor.execute(_LATEST)
             ]
 
     def rows(self) -> list[Row]:

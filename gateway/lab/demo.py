@@ -133,6 +133,7 @@ class Demo:
                     buffered=waiting[stream] if first else None,
                     delivered=delivered[stream] if first else None,
                     verified=latest.count,
+                    backfilled=latest.backfilled,
                 )
             )
         gateway = "running" if self._rig.children["gateway"].running else "KILLED"

@@ -23,6 +23,7 @@ _E2E_CRC = 1 << 12
 _INTERSTITIAL_FLUID = 0x59
 _DESIGN_LIFE_H = 14 * 24
 _CAPILLARY_FINGER = 0x11
+_BETWEEN_MEALS = timedelta(hours=4)
 _GLS_TIME_FAULT = 1 << 9
 _PLX_TIMESTAMP = 1 << 3
 
@@ -136,7 +137,10 @@ class Cgm(Peripheral):
 
 
 class GlucoseMeter(Peripheral):
-    """Glucose meter (0x1808): numbers and stores every reading; its clock is wrong by `clock_error_s`."""
+    """Glucose meter (0x1808): numbers and stores every reading; its clock is wrong by `clock_error_s`.
+
+    It comes with `backlog` results, one every four hours until now.
+    """
 
     def __init__(
         self,
@@ -147,6 +151,7 @@ class GlucoseMeter(Peripheral):
         address: str = GLS_ADDRESS,
         interval_s: float = 4.0,
         clock_error_s: float = -90.0,
+        backlog: int = 0,
     ) -> None:
         super().__init__(link, name="Virtual glucose meter", address=address, service=0x1808, ledger=ledger)
         self._glucose = Glucose(seed + 1)
@@ -163,6 +168,9 @@ class GlucoseMeter(Peripheral):
             self.store.control_point,
         )
         self.add_service(0x1805, self.readable(0x2A2B, lambda: clock.CurrentTime.of(self._now()).encode()))
+
+        for before in range(backlog, 0, -1):
+            self._measure(self._ledger.now() - before * _BETWEEN_MEALS, backlog=True)
 
     def _now(self) -> datetime:
         return self._ledger.now() + self._clock_error
@@ -184,7 +192,10 @@ class GlucoseMeter(Peripheral):
 
     async def measure(self) -> None:
         """Store one reading and tell it to whoever listens."""
-        base = DateTime.of(self._now())
+        await self.notify(self._measurement, self._measure(self._ledger.now()))
+
+    def _measure(self, moment: datetime, *, backlog: bool = False) -> bytes:
+        base = DateTime.of(moment + self._clock_error)
         value = self._glucose.step(self.sequence * 5.0)
         record = gls.Glucose(
             sequence=self.sequence, base_time=base, concentration=Number(value, -5), sample_type=_CAPILLARY_FINGER
@@ -194,15 +205,16 @@ class GlucoseMeter(Peripheral):
             characteristic=0x2A18,
             kind="gls",
             values={GLUCOSE_CAPILLARY: str(value)},
-            sent_ms=self._ledger.now_ms(),
+            sent_ms=int(moment.timestamp() * 1000),
             session=base.isoformat(),
             sequence=self.sequence,
             linked=bool(self.subscribers(self._measurement)),
             stored=True,
+            backlog=backlog,
         )
         self.store.add(self.sequence, record)
         self.sequence = (self.sequence + 1) & 0xFFFF
-        await self.notify(self._measurement, record)
+        return record
 
 
 class PulseOximeter(Peripheral):

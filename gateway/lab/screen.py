@@ -27,6 +27,8 @@ class Line:
     """Readings of this wearable on the gateway's disk that the receiver has; told once per wearable."""
     verified: int
     """Readings of this metric in the receiver's store: signature, chain and seal checked, opened and decoded."""
+    backfilled: int
+    """Those of them that the wearable had stored and that were fetched from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,29 @@ def draw(scene: Scene) -> Panel:
         (scene.gateway, "green" if scene.gateway == "running" else "bold red"),
         f"   {scene.note}",
     )
-    return Panel(Group(head, Text(), table), title="iomt-gateway demo: virtual wearables, real everything else")
+    late = Text(_late(scene.lines), style="dim")
+    return Panel(Group(head, Text(), table, late), title="iomt-gateway demo: virtual wearables, real everything else")
+
+
+def _late(lines: Sequence[Line]) -> str:
+    """How many values came from each wearable's own store; a line without a name is of the one above."""
+    counts: dict[str, int] = {}
+    device = ""
+    for line in lines:
+        device = line.device or device
+        counts[device] = counts.get(device, 0) + line.backfilled
+    told = ", ".join(f"{device} {count}" for device, count in counts.items() if count)
+    return f"Backfilled from what the wearables had stored: {told or 'nothing yet'}"
 
 
 def summary(scene: Scene) -> str:
     """One line, where there is no terminal to draw on."""
     buffered = sum(line.buffered or 0 for line in scene.lines)
     verified = sum(line.verified for line in scene.lines)
+    backfilled = sum(line.backfilled for line in scene.lines)
     return (
-        f"{scene.elapsed_s:5.1f} s  uplink {scene.uplink}, gateway {scene.gateway}, {buffered} readings buffered, "
-        f"{verified} verified  {scene.note}"
+        f"{scene.elapsed_s:5.1f} s  uplink {scene.uplink}, gateway {scene.gateway}, {buffered} buffered, "
+        f"{verified} verified, {backfilled} backfilled  {scene.note}"
     )
 
 

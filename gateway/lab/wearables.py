@@ -18,6 +18,8 @@ from gateway.lab.peripheral import LedgerWriter
 _PROFILES = ("cgm", "plx", "gls")
 MOST = 255
 """So many wearables have an address."""
+_METER_BACKLOG = 6
+"""Results of the last day, which are in a meter's store when the gateway first meets it."""
 
 
 def roster(count: int) -> dict[str, str]:
@@ -62,7 +64,9 @@ def _wearable(
             return PulseOximeter(air.link, ledger=ledger, seed=seed, address=address, interval_s=interval_s)
         case _:
             interval_s = arguments.meter_interval_s
-            return GlucoseMeter(air.link, ledger=ledger, seed=seed, address=address, interval_s=interval_s)
+            return GlucoseMeter(
+                air.link, ledger=ledger, seed=seed, address=address, interval_s=interval_s, backlog=_METER_BACKLOG
+            )
 
 
 _PACE = CgmPace()

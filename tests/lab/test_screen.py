@@ -33,16 +33,17 @@ def printed(what: object) -> list[str]:
 
 def test_the_live_table_has_one_line_for_each_metric() -> None:
     lines = [
-        screen.Line("oximeter", "capillary glucose", "109.5 mg/dL", 59.9, 12345, 12345, 12345),
-        screen.Line("", "spo2", "97 %", 600.0, None, None, 4),
+        screen.Line("oximeter", "capillary glucose", "109.5 mg/dL", 59.9, 12345, 12345, 12345, 12),
+        screen.Line("", "spo2", "97 %", 600.0, None, None, 4, 0),
     ]
     scene = screen.Scene(elapsed_s=12.3, uplink="CUT", gateway="running", note="", lines=lines)
     shown = printed(screen.draw(scene))
-    assert len(shown) == 7
+    assert len(shown) == 8
     assert "12.3 s   uplink CUT   gateway running" in shown[1]
     assert "capillary glucose" in shown[4]
     assert "109.5 mg/dL" in shown[4]
     assert "10 min" in shown[5]
+    assert "Backfilled from what the wearables had stored: oximeter 12" in shown[6]
 
 
 def test_a_good_verdict_ends_with_the_one_sentence_that_counts() -> None:

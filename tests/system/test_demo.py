@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from gateway.lab.brokers import EmbeddedBroker
+from gateway.lab.cloud import Cloud
 from gateway.lab.demo import Demo
+from gateway.lab.devices import GLS_ADDRESS
 from gateway.lab.rig import Rig
 from gateway.lab.site import Site, free_port
 
@@ -33,6 +35,10 @@ def test_nothing_is_lost_and_the_last_line_is_json(tmp_path: Path) -> None:
     for never in ("lost_after_fsync", "lost_from_stored_records", "duplicates", "unverified"):
         assert verdict[never] == 0, verdict
     assert "Nothing was lost." in done.stdout
+    assert " backfilled" in done.stdout
+    meter = [row for row in Cloud(tmp_path / ".demo" / "receiver-state").rows() if row.device == GLS_ADDRESS]
+    assert [row.backfilled for row in meter[:6]] == [True] * 6, "what it had stored came in at the first connect"
+    assert not meter[-1].backfilled
 
 
 class CardThatForgets(Rig):
