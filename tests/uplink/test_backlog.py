@@ -1,14 +1,18 @@
 """What waited through an outage drains behind the live, over real brokers and with a real outbox."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from gateway.model import Receipt
+from gateway.envelope.keys import signer_for
+from gateway.envelope.seal import ChainWriter
+from gateway.identity.files import load_private_key, load_recipient_key
+from gateway.model import Batch, Event, Lane, Receipt
 
 from .conftest import Broker, eventually
-from .test_uplink import Box, Cloud, make_box, receiving, running
+from .test_uplink import GATEWAY, NOW_MS, STREAM, Box, Cloud, make_box, receiving, running
 
 BACKLOG = 60
 
@@ -67,6 +71,38 @@ async def test_live_bundles_overtake_the_backlog_of_an_outage(broker: Broker, bo
     assert len(overtaken) > BACKLOG // 2
     last_behind = cloud.arrived.index(before[-1])
     assert len([each for each in cloud.arrived[:last_behind] if each >= start]) > 5
+
+
+async def test_an_alarm_goes_before_everything_that_waits(broker: Broker, box: Box) -> None:
+    await box.seal(BACKLOG)
+    alarm = ChainWriter(
+        gateway=GATEWAY,
+        chain=os.urandom(16),
+        signer=signer_for(load_private_key(box.pki / "gateways" / GATEWAY / "sign.key")),
+        recipients=[load_recipient_key(box.pki / "recipient.key").recipient],
+        predecessor=None,
+        random=os.urandom,
+    )
+
+    async def sound() -> None:
+        if not box.outbox.fits(Lane.URGENT):
+            await box.outbox.roll(Lane.URGENT)
+        bundle, _ = alarm.seal([Batch(STREAM, (Event(NOW_MS, "alarm"),))], now_ms=NOW_MS)
+        box.outbox.append(bundle, lane=Lane.URGENT)
+        await box.outbox.sync(Lane.URGENT)
+
+    await sound()
+    async with receiving(broker) as cloud:
+        slow_down(cloud, 0.1)
+        async with running(box, broker.endpoint):
+            await eventually(lambda: len(cloud.arrived) > 6)
+            before = len(cloud.arrived)
+            await sound()
+            await eventually(lambda: cloud.chains.count(alarm.chain) == 2)
+            after = len(cloud.arrived)
+            await eventually(lambda: box.waiting == 0, within_s=30)
+    assert cloud.chains[0] == alarm.chain
+    assert after - before < BACKLOG // 2
 
 
 async def test_a_few_that_waited_go_in_order_with_the_live(broker: Broker, box: Box) -> None:

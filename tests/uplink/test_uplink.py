@@ -118,6 +118,7 @@ class Cloud:
     signer: Signer
     answers: bool = True
     arrived: list[int] = field(default_factory=list)
+    chains: list[bytes] = field(default_factory=list)
     counter: int = 0
     connection: Connection | None = None
 
@@ -131,6 +132,7 @@ class Cloud:
                         bundle = parse(message.payload)
                         bundle.verify(key)
                         self.arrived.append(bundle.no)
+                        self.chains.append(bundle.chain)
                         if self.answers:
                             self.send(self.receipt(bundle.chain, bundle.no, bundle.hash))
                         message.ack()
