@@ -1,11 +1,12 @@
 """What goes wrong between a gateway and its broker is noticed in time, named by its cause, and survived."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -121,31 +122,47 @@ async def test_a_connection_that_a_second_client_took_over_ends_without_a_reason
             await first.receive(1)
 
 
+@contextlib.asynccontextmanager
+async def scripted(pki: Path, answer: bytes) -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
+    """A broker that accepts connection, subscription and status, then says `answer` to the first bundle."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        for data in (CONNACK, SUBACK, PUBACK, answer):
+            await reader.read(65_536)
+            writer.write(data)
+        await reader.read(65_536)
+        writer.close()
+
+    tls = server_context(pki / "ca.crt", pki / "broker.crt", pki / "broker.key")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"localhost:{server.sockets[0].getsockname()[1]}", connections
+
+
 async def test_a_box_whose_connection_was_taken_over_waits_for_long_unless_somebody_mends_it(
     pki: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     box = make_box(pki, tmp_path, backoff_max_s=30)
-    connections: list[asyncio.StreamWriter] = []
-
-    async def take_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
-        for answer in (CONNACK, SUBACK, PUBACK, TAKEN_OVER):
-            if answer is not TAKEN_OVER:
-                await reader.read(4096)
-            writer.write(answer)
-        await reader.read(4096)
-        writer.close()
-
-    tls = server_context(pki / "ca.crt", pki / "broker.crt", pki / "broker.key")
-    server = await asyncio.start_server(take_over, "127.0.0.1", 0, ssl=tls)
-    endpoint = f"localhost:{server.sockets[0].getsockname()[1]}"
-    async with server, running(box, endpoint):
+    await box.seal(1)
+    async with scripted(pki, TAKEN_OVER) as (endpoint, connections), running(box, endpoint):
         await eventually(lambda: box.count("uplink_reconnects_total", cause="taken-over") == 1)
         assert any(each.levelno == logging.ERROR and "no two boxes" in each.message for each in caplog.records)
         await asyncio.sleep(1)
         assert len(connections) == 1
         box.uplink.retry()
         await eventually(lambda: box.count("uplink_reconnects_total", cause="taken-over") == 2)
+
+
+@pytest.mark.parametrize("code", [0x97, 0x83])
+async def test_a_broker_that_has_no_room_for_now_is_asked_again_later(pki: Path, box: Box, code: int) -> None:
+    await box.seal(1)
+    no_room = b"\x40\x04\x00\x03" + bytes([code]) + b"\x00"
+    async with scripted(pki, no_room) as (endpoint, connections), running(box, endpoint):
+        await eventually(lambda: box.count("uplink_reconnects_total", cause="refused") >= 2)
+        assert len(connections) >= 2
+        assert (box.count("uplink_parked_bundles"), box.waiting) == (0, 1)
 
 
 async def test_a_refused_publish_is_parked_told_and_sent_when_it_is_mended_and_the_service_reloaded(
