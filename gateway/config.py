@@ -116,11 +116,13 @@ class OutboxSection(_Section):
     offline_tick_ms: int = Field(default=2_000, ge=0, le=60_000)
     segment_bytes: int = Field(default=4 << 20, ge=1 << 20, le=64 << 20)
     capacity_bytes: int = Field(default=1 << 30, ge=8 << 20)
+    reserve_bytes: int = Field(default=64 << 20, ge=0)
+    endurance_tbw: float = Field(default=30.0, gt=0)
 
     @model_validator(mode="after")
     def _room(self) -> Self:
-        if self.capacity_bytes < 4 * self.segment_bytes:
-            raise ValueError("capacity_bytes holds fewer than four segments of segment_bytes")
+        if self.capacity_bytes < 8 * self.segment_bytes:
+            raise ValueError("capacity_bytes holds fewer than eight segments of segment_bytes")
         return self
 
 

@@ -116,9 +116,16 @@ class OutboxLockedError(OutboxError):
 
 
 class OutboxFullError(OutboxError):
-    """There is no room and nothing may be forgotten."""
+    """There is no room and nothing may be forgotten.
+
+    `short_of` says of what: "capacity" as configured, or "disk".
+    """
 
     cause = "outbox-full"
+
+    def __init__(self, message: str, *, short_of: str = "disk") -> None:
+        super().__init__(message)
+        self.short_of = short_of
 
 
 class OutboxWriteError(OutboxError):

@@ -1,44 +1,53 @@
 """The hallway: Reading -> quality -> Record -> Batch -> Bundle -> outbox, once a tick, and nothing else.
 
 One tick serves all streams. It opens with the first reading after the last flush, so an idle gateway has no timer but
-the heartbeat's. Seal, append, fdatasync: from then on the readings are safe.
+the heartbeat's; an urgent record ends it at once. Seal, append, fdatasync: from then on the readings are safe.
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain, groupby
 
 from gateway.clock.system import Clock
 from gateway.envelope.layout import not_patient_stream
 from gateway.envelope.records import encode_events, encode_records
 from gateway.envelope.seal import ChainWriter, self_stream
-from gateway.errors import MalformedError, OutboxFullError
+from gateway.errors import MalformedError, OutboxFullError, OutboxWriteError
 from gateway.health.metrics import METRICS
-from gateway.health.quality import Assessor
-from gateway.model import Batch, Cursor, Event, Extra, Gap, Quality, Reading, Record
+from gateway.health.quality import Assessor, urgent
+from gateway.model import Batch, Cursor, Event, Extra, Gap, Hole, Lane, Quality, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
-from gateway.outbox.outbox import Outbox
+from gateway.outbox.outbox import Outbox, Tale
+from gateway.waiting import DISK, Waiting
 
-_MOST_WAITING = 65_536
+_log = logging.getLogger(__name__)
+
 _LOOK_S = 0.1
+_RETRY_S = 1.0
 _BACKFILLED = (Extra.BACKFILLED, 1)
+_URGENT_EVENTS = frozenset({"bond-lost", "security"})
+_HOLE_BYTES, _SPAN_BYTES, _TOLD_BYTES = 128, 64, 32_768
+"""More than an eviction and each of its streams take, and what one bundle tells of them."""
 
 
 class Pipeline:
     """Gathers what wearables say and makes it durable once a tick.
 
     `tick_ms` is how long a reading may wait while online, `offline_tick_ms` otherwise; 0 flushes at once and gathers
-    only while the previous flush runs. Without readings one heartbeat is sealed every `heartbeat_s`.
+    only while the previous flush runs. Without readings one heartbeat is sealed every `heartbeat_s`; it names the
+    newest bundle of the urgent lane, and one follows every urgent flush.
     """
 
     def __init__(
         self,
         *,
         gateway: str,
-        writer: ChainWriter,
+        writers: Mapping[Lane, ChainWriter],
         outbox: Outbox,
         assessor: Assessor,
         metrics: GatewayMetrics,
@@ -48,8 +57,10 @@ class Pipeline:
         online: Callable[[], bool],
         clock: Clock,
     ) -> None:
+        self.trouble: str | None = None
+        """Why nothing can be made durable now."""
         self._self_stream = self_stream(gateway)
-        self._writer = writer
+        self._writers = writers
         self._outbox = outbox
         self._assessor = assessor
         self._metrics = metrics
@@ -58,27 +69,33 @@ class Pipeline:
         self._heartbeat_s = heartbeat_s
         self._online = online
         self._clock = clock
-        self._records: dict[bytes, list[Record]] = {}
-        self._events: list[Event] = []
-        self._batches: tuple[Batch, ...] = ()
-        self._cursors: dict[str, Cursor] = {}
+        self._waiting = Waiting()
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closing = False
         self._roll_due = False
+        self._failed_at_s = 0.0
 
     def submit(self, stream: bytes, readings: Iterable[Reading], cursor: Cursor | None = None) -> None:
         """Take readings of one stream; `cursor` becomes durable together with them.
 
-        What is no patient's (control solution, demonstration, test data) goes to a stream of its own.
+        What is no patient's (control solution, demonstration, test data) goes to a stream of its own. While the disk
+        refuses, about 65,536 records wait. More are counted, and the cursor stays where it is; once the disk is back a
+        signed gap tells of them.
         """
         records = [self._clock.settle(self._assessor.assess(reading)) for reading in readings]
+        refused = 0
         for record in records:
+            lane = Lane.URGENT if urgent(record) else Lane.DATA
             where = not_patient_stream(stream) if record.quality is Quality.NOT_PATIENT else stream
-            self._records.setdefault(where, []).append(record)
+            refused += not self._waiting.add(lane, where, record)
+            if lane is Lane.URGENT:
+                self._hurry.set()
         self._count(records)
-        if cursor is not None:
-            self._cursors[cursor.device] = cursor
+        if refused:
+            self._metrics.lost_records.labels(cause=DISK).inc(refused)
+        elif cursor is not None:
+            self._waiting.cursors[cursor.device] = cursor
         self._arrived.set()
 
     def _count(self, records: Sequence[Record]) -> None:
@@ -95,8 +112,12 @@ class Pipeline:
         self.tell([self._clock.event(code, *details)])
 
     def tell(self, events: Iterable[Event]) -> None:
-        """Take records of the gateway's own stream that have their time."""
-        self._events += events
+        """Take records of the gateway's own stream that have their time; what a person has to see goes out at once."""
+        for event in events:
+            lane = Lane.URGENT if event.code in _URGENT_EVENTS else Lane.DATA
+            self._waiting.add_event(lane, event)
+            if lane is Lane.URGENT:
+                self._hurry.set()
         self._arrived.set()
 
     def begin_segment(self) -> None:
@@ -104,23 +125,27 @@ class Pipeline:
         self._roll_due = True
         self._arrived.set()
 
+    def wake(self) -> None:
+        """Let a flush come soon: the outbox has something to tell."""
+        self._arrived.set()
+
     async def run(self) -> None:
-        """Flush once a tick until closed. Raises `OutboxError` when readings can no longer be kept."""
+        """Flush once a tick until closed; while the disk refuses, try again and again."""
         while not self._closing:
             try:
                 async with asyncio.timeout(self._heartbeat_s):
                     await self._arrived.wait()
             except TimeoutError:
-                self.event("heartbeat")
+                self.event("heartbeat", *self._urgent_head())
             else:
                 await self._rest_of_tick()
-            await self.flush()
-        await self.flush()
+            await self._try_flush()
+        await self._try_flush()
 
     def close(self) -> None:
         """Let `run` make a last bundle, which says that the shutdown was orderly, and return."""
         self._closing = True
-        self.event("shutdown")
+        self.event("shutdown", *self._urgent_head())
         self._hurry.set()
 
     async def _rest_of_tick(self) -> None:
@@ -136,45 +161,113 @@ class Pipeline:
                     await self._hurry.wait()
             waited_s += step_s
 
-    async def flush(self) -> None:
-        """Seal and make durable everything that has been taken.
-
-        While the outbox is full, readings wait in memory, up to 65,536 of them; then `OutboxFullError` is raised.
-        """
-        self._take()
-        sealed = 0
-        while self._batches or self._roll_due:
-            try:
-                if self._roll_due or not self._outbox.fits():
-                    await self._outbox.roll()
-                    self._writer.end_segment()
-                    self._roll_due = False
-                    continue
-            except OutboxFullError:
-                if sum(batch.count for batch in self._batches) > _MOST_WAITING:
-                    raise
-                self._metrics.outbox_full.inc()
-                break
-            sealed += self._seal_next()
-        await self._outbox.sync()
-        self._metrics.sealed.inc(sealed)
-
-    def _seal_next(self) -> int:
-        """Append one bundle; how many records it holds."""
-        started = time.perf_counter()
+    async def _try_flush(self) -> None:
+        """Flush, or say why that is not possible now and wait a little."""
         try:
-            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock.boot_ms())
+            await self.flush()
+        except (OutboxFullError, OutboxWriteError) as error:
+            self._metrics.outbox_failures.labels(cause=error.cause).inc()
+            self._metrics.outbox_refusing.set(1)
+            if self.trouble is None:
+                self._failed_at_s = time.monotonic()
+            if self.trouble != str(error):
+                self.trouble = str(error)
+                _log.error("nothing can be made durable, readings wait in memory: %s", error)
+            self._arrived.set()
+            if not self._closing:
+                await asyncio.sleep(_RETRY_S)
+            else:
+                _log.error("stopped with readings that could not be stored", extra={"count": self._waiting.count})
+        else:
+            if self.trouble is not None:
+                seconds = round(time.monotonic() - self._failed_at_s)
+                self.event("outbox-failure", self.trouble, seconds)
+                self.trouble = None
+                self._metrics.outbox_refusing.set(0)
+                _log.warning("the disk takes readings again", extra={"seconds": seconds})
+
+    async def flush(self) -> None:
+        """Seal and make durable everything that has been taken, urgent things first.
+
+        Raises `OutboxFullError` and `OutboxWriteError`; nothing is lost then, and the next flush tries again.
+        """
+        if not self._closing:
+            self._hurry.clear()
+        self._arrived.clear()
+        await self._make_room()
+        await self._flush_lanes()
+        if self._waiting.close_gaps():
+            await self._flush_lanes()
+        await self._make_room()
+
+    async def _flush_lanes(self) -> None:
+        if await self._flush_lane(Lane.URGENT):
+            self._waiting.add_event(Lane.DATA, self._clock.event("heartbeat", *self._urgent_head()))
+        if self._roll_due:
+            await self._roll(Lane.DATA)
+            self._roll_due = False
+        await self._flush_lane(Lane.DATA)
+
+    async def _flush_lane(self, lane: Lane) -> int:
+        """Seal and sync what waits in a lane; returns how many records that were."""
+        batches = self._waiting.take(lane, self._self_stream)
+        sealed = 0
+        try:
+            while batches or self._outbox.unplaced(lane):
+                if not self._outbox.fits(lane):
+                    await self._roll(lane)
+                elif batches:
+                    batches = self._seal_next(lane, batches)
+                    sealed += 1
+        finally:
+            self._waiting.put_back(lane, batches)
+        await self._outbox.sync(lane)
+        return sealed
+
+    async def _roll(self, lane: Lane) -> None:
+        await self._outbox.roll(lane)
+        self._writers[lane].end_segment()
+
+    def _seal_next(self, lane: Lane, batches: tuple[Batch, ...]) -> tuple[Batch, ...]:
+        """Append one bundle; returns what found no room in it."""
+        started = time.perf_counter()
+        writer = self._writers[lane]
+        try:
+            bundle, rest = writer.seal(batches, now_ms=self._clock.boot_ms())
         except MalformedError:
-            self._batches = tuple(chain.from_iterable(map(self._sift, self._batches)))
-            bundle, self._batches = self._writer.seal(self._batches, now_ms=self._clock.boot_ms())
+            batches = tuple(chain.from_iterable(map(self._sift, batches)))
+            bundle, rest = writer.seal(batches, now_ms=self._clock.boot_ms())
         self._metrics.seal_seconds.observe(time.perf_counter() - started)
-        # Cursors stand with the last records they speak for, never before them.
-        cursors = () if self._batches else tuple(self._cursors.values())
-        self._outbox.append(bundle, cursors)
-        if cursors:
-            self._cursors = {}
+        cursors: tuple[Cursor, ...] = ()
+        if lane is Lane.DATA and not rest:
+            # Cursors stand with the last records they speak for, never before them.
+            cursors = tuple(self._waiting.cursors.values())
+            self._waiting.cursors = {}
+        self._outbox.append(bundle, cursors, lane=lane)
         self._metrics.bundles.inc()
-        return sum(span.count for span in bundle.spans)
+        self._metrics.sealed.inc(sum(span.count for span in bundle.spans))
+        return rest
+
+    async def _make_room(self) -> None:
+        """Tell what the outbox lost to damage or has to let go, and let it go only then."""
+        while (tale := await self._outbox.tale()) is not None:
+            for holes in _parts(tale):
+                if not self._outbox.fits():
+                    await self._roll(Lane.DATA)
+                events = tuple(self._clock.event("eviction", *_details(hole)) for hole in holes)
+                bundle, _ = self._writers[Lane.DATA].seal(
+                    [Batch(self._self_stream, events)], now_ms=self._clock.boot_ms()
+                )
+                self._outbox.append(bundle, told=holes)
+            await self._outbox.sync()
+            self._outbox.conclude(tale)
+            for hole in tale.holes:
+                self._metrics.holes.labels(cause=hole.cause).inc(hole.count)
+            _log.warning("told the receiver what it will never get", extra={"holes": len(tale.holes)})
+
+    def _urgent_head(self) -> tuple[bytes, int, bytes] | tuple[()]:
+        head = self._outbox.head(Lane.URGENT)
+        return (head.chain, head.no, head.hash) if head else ()
 
     def _sift(self, batch: Batch) -> Iterator[Batch]:
         """The same batch with a gap in place of each record that the format has no room for."""
@@ -192,14 +285,33 @@ class Pipeline:
             else:
                 yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Event)))
 
-    def _take(self) -> None:
-        """Move what has arrived behind what still waits."""
-        batches = [Batch(stream, tuple(records)) for stream, records in self._records.items()]
-        if self._events:
-            batches.append(Batch(self._self_stream, tuple(self._events)))
-        self._batches += tuple(batches)
-        self._records, self._events = {}, []
-        self._arrived.clear()
+
+def _parts(tale: Tale) -> Iterator[tuple[Hole, ...]]:
+    """Divide what has to be told into what one bundle has room for."""
+    part: list[Hole] = []
+    room_bytes = _TOLD_BYTES
+    for hole in chain.from_iterable(map(_split, tale.holes)):
+        size = _HOLE_BYTES + _SPAN_BYTES * len(hole.spans)
+        if part and size > room_bytes:
+            yield tuple(part)
+            part, room_bytes = [], _TOLD_BYTES
+        part.append(hole)
+        room_bytes -= size
+    if part:
+        yield tuple(part)
+
+
+def _split(hole: Hole) -> Iterator[Hole]:
+    """Divide the streams of a hole among several of the same bundles, if they are too many for one event."""
+    most = (_TOLD_BYTES - _HOLE_BYTES) // _SPAN_BYTES
+    for at in range(0, max(len(hole.spans), 1), most):
+        yield replace(hole, spans=hole.spans[at : at + most])
+
+
+def _details(hole: Hole) -> tuple[int | str | bytes, ...]:
+    """The details of an eviction, as `docs/format.md` has them."""
+    spans = [(span.stream, span.first, span.count, span.from_ms, span.to_ms) for span in hole.spans]
+    return hole.chain, hole.first, hole.last, hole.hash, hole.cause, *(item for span in spans for item in span)
 
 
 def _fits_format(entry: Record | Event) -> bool:

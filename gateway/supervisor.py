@@ -24,8 +24,9 @@ from gateway.clock.system import Clock, SystemClocks
 from gateway.config import GatewayConfig
 from gateway.control import api
 from gateway.envelope.keys import signer_for
+from gateway.envelope.layout import NO_HASH, urgent_root
 from gateway.envelope.seal import ChainWriter
-from gateway.errors import DeviceError, ReceiptError
+from gateway.errors import DeviceError, OutboxWriteError, ReceiptError
 from gateway.health.metrics import limits_by_code
 from gateway.health.quality import Assessor
 from gateway.identity.files import load_owner, load_private_key
@@ -33,7 +34,7 @@ from gateway.identity.keyring import KeyRing
 from gateway.identity.renewing import Renewer
 from gateway.identity.successor import Successor
 from gateway.identity.tls import client_context
-from gateway.model import Event
+from gateway.model import Event, Lane, Link
 from gateway.observe import http, systemd
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
@@ -81,18 +82,23 @@ class Gateway:
             gateway=config.gateway.id,
             segment_bytes=config.outbox.segment_bytes,
             capacity_bytes=config.outbox.capacity_bytes,
+            reserve_bytes=config.outbox.reserve_bytes,
         )
         self.outbox.require(config.uplink.required_stores)
         self.outbox.on_fsync = self.metrics.fsync_seconds.observe
-        self.writer = ChainWriter(
-            gateway=config.gateway.id,
-            chain=os.urandom(16),
-            signer=signer_for(load_private_key(identity.signing_key)),
-            recipients=self.keys.recipients,
-            predecessor=self.outbox.head(),
-            random=os.urandom,
-            epoch_max_s=config.envelope.epoch_max_s,
-        )
+        signer = signer_for(load_private_key(identity.signing_key))
+        self.writers = {
+            lane: ChainWriter(
+                gateway=config.gateway.id,
+                chain=os.urandom(16),
+                signer=signer,
+                recipients=self.keys.recipients,
+                predecessor=self.outbox.head(lane) or _root(config.gateway.id, lane),
+                random=os.urandom,
+                epoch_max_s=config.envelope.epoch_max_s,
+            )
+            for lane in Lane
+        }
         self.uplink = Uplink(
             config.uplink,
             gateway_id=config.gateway.id,
@@ -106,7 +112,7 @@ class Gateway:
         self.renewer = Renewer(identity, config.gateway.id, self._tls, on_context=self.uplink.use, metrics=self.metrics)
         self.pipeline = Pipeline(
             gateway=config.gateway.id,
-            writer=self.writer,
+            writers=self.writers,
             outbox=self.outbox,
             assessor=Assessor(limits_by_code(config.quality.bounds)),
             metrics=self.metrics,
@@ -122,6 +128,7 @@ class Gateway:
         self._missing = 0
         self._refused_list = b""
         self.outbox.on_damage = self._tell_damage
+        self.outbox.on_failure = self._tell_failure
 
     async def run(self, radio: Callable[[], Coroutine[Any, Any, Radio | None]]) -> None:
         """Serve until SIGTERM or SIGINT, then make a last bundle, offer it to the broker, and return.
@@ -173,7 +180,7 @@ class Gateway:
             self.pipeline.event("signer", following.public)
         self.pipeline.close()
         await sealing
-        if following is not None:
+        if following is not None and self.pipeline.trouble is None:
             self._successor.take_over()
 
     async def _collect(self, radio: Radio | None) -> None:
@@ -217,7 +224,12 @@ class Gateway:
         if missing > self._missing:
             self._missing = missing
             _log.error("the card has lost bundles of the outbox", extra={"missing": missing})
-            self.pipeline.event("outbox-damage", missing)
+            self.pipeline.wake()
+
+    def _tell_failure(self, error: OSError) -> None:
+        """Say what the disk refused that nobody waited for."""
+        self.metrics.outbox_failures.labels(cause=OutboxWriteError.cause).inc()
+        _log.warning("the disk refused to tidy up the outbox: %s", error)
 
     def _device_event(self, code: str, address: str) -> None:
         _log.info(code, extra={"device": address})
@@ -240,7 +252,8 @@ class Gateway:
                 self.pipeline.event("security", "key-list", str(error))
             raise
         if taken:
-            self.writer.recipients = self.keys.recipients
+            for writer in self.writers.values():
+                writer.recipients = self.keys.recipients
             self.uplink.receivers = self.keys.receivers
             self.pipeline.event("key-list", self.keys.current.serial)
 
@@ -280,7 +293,7 @@ class Gateway:
             uptime_s=int(time.monotonic() - self._started),
             online=self.uplink.online,
             clock=self.clock.source or "unknown",
-            chain=self.writer.chain.hex(),
+            chain=self.writers[Lane.DATA].chain.hex(),
             bundles_waiting=stats.bundles,
             bytes_waiting=stats.bytes,
             oldest_waiting_s=self.clock.age_s(stats.oldest_ms),
@@ -303,3 +316,8 @@ class Gateway:
             clock.last.offset_ms / 1000 if clock else None,
             clock.drift_ppm if clock else None,
         )
+
+
+def _root(gateway: str, lane: Lane) -> Link | None:
+    """What a lane's very first chain names as the one before."""
+    return Link(urgent_root(gateway), 0, NO_HASH) if lane is Lane.URGENT else None

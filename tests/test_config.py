@@ -77,7 +77,7 @@ def test_a_gateway_cannot_be_called_what_the_clouds_side_is_called(gateway_toml:
 def test_an_outbox_without_room_for_its_segments_is_refused(gateway_toml: Path) -> None:
     tight = "[outbox]\nsegment_bytes = 8_388_608\ncapacity_bytes = 16_777_216\n"
     gateway_toml.write_text(gateway_toml.read_text().replace("[outbox]\n", tight))
-    with pytest.raises(ConfigError, match="fewer than four segments"):
+    with pytest.raises(ConfigError, match="fewer than eight segments"):
         load(gateway_toml, GatewayConfig)
 
 

@@ -22,7 +22,7 @@ from gateway.errors import GatewayError, IdentityError, OutboxLockedError, Recei
 from gateway.identity.files import load_private_key
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.site import GATEWAY, Site, build, free_port
-from gateway.model import Link
+from gateway.model import Lane, Link
 from gateway.observe.http import fetch
 from gateway.outbox.outbox import list_bundles
 from gateway.supervisor import Gateway
@@ -133,7 +133,7 @@ async def test_the_control_api_tells_the_state(site: Site) -> None:
     assert status["clock"] == "system"
     assert status["bundles_waiting"] == 1
     assert status["records_sealed"] == 2  # start and clock anchor
-    assert status["chain"] == daemon.writer.chain.hex()
+    assert status["chain"] == daemon.writers[Lane.DATA].chain.hex()
     assert status["devices"] == [
         {
             "address": "F0:00:00:00:00:01",

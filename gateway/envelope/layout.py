@@ -45,6 +45,11 @@ def not_patient_stream(stream: bytes) -> bytes:
     return sha256(b"iomt-gateway/1 not-a-patient" + stream)[:ID_BYTES]
 
 
+def urgent_root(gateway: str) -> bytes:
+    """What the very first chain of a gateway's urgent lane names, as the one before that is not there: 16 bytes."""
+    return sha256(b"iomt-gateway/1 urgent" + gateway.encode())[:ID_BYTES]
+
+
 def sha256(data: bytes) -> bytes:
     """SHA-256."""
     return hashlib.sha256(data).digest()

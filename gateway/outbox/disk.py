@@ -58,6 +58,12 @@ class Disk:
         except OSError as error:
             raise OutboxWriteError(f"the disk refused a write or a sync ({error}): check the disk") from error
 
+    async def ask(self, work: Callable[[], T]) -> T:
+        """Return what `work` finds, done in the disk's thread. Raises as `run` does."""
+        found: list[T] = []
+        await self.run(work, found.append)
+        return found[0]
+
     def close(self) -> None:
         """Finish what is queued and end the thread."""
         self._thread.shutdown()

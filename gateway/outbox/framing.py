@@ -16,7 +16,7 @@ from typing import Any
 import cbor2
 
 from gateway.errors import MalformedError
-from gateway.model import Cursor, Link, StoreId, StreamSpan
+from gateway.model import Cursor, Hole, Link, StoreId, StreamSpan
 
 MAX_BUNDLE_BYTES = 65_536
 MAX_TRAILER_BYTES = 131_072
@@ -67,6 +67,8 @@ class Trailer:
     link: Link
     spans: tuple[StreamSpan, ...]
     cursors: tuple[Cursor, ...]
+    told: tuple[Hole, ...] = ()
+    """Holes that the bundle tells of: if it goes too before it is receipted, they are told again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,9 @@ def _find_header(data: bytes, at: int, start: int) -> int | None:
 
 def encode_trailer(trailer: Trailer) -> bytes:
     """Return the CBOR that stands behind a bundle."""
-    spans = [[s.stream, s.first, s.count, s.from_ms, s.to_ms] for s in trailer.spans]
-    return cbor2.dumps([_VERSION, _link_items(trailer.link), spans, _cursor_items(trailer.cursors)])
+    told = [_hole_items(hole) for hole in trailer.told]
+    items = [_VERSION, _link_items(trailer.link), _span_items(trailer.spans), _cursor_items(trailer.cursors)]
+    return cbor2.dumps([*items, told] if told else items)
 
 
 def decode_trailer(data: bytes) -> Trailer:
@@ -180,8 +183,11 @@ def decode_trailer(data: bytes) -> Trailer:
     Raises `MalformedError`.
     """
     match decode_items(data):
-        case [1, link, [*spans], [*cursors], *_]:
+        case [1, link, [*spans], [*cursors]]:
             return Trailer(_link(link), tuple(map(_span, spans)), tuple(map(_cursor, cursors)))
+        case [1, link, [*spans], [*cursors], [*told], *_]:
+            holes = tuple(map(_hole, told))
+            return Trailer(_link(link), tuple(map(_span, spans)), tuple(map(_cursor, cursors)), holes)
     raise MalformedError("a frame's trailer has an unknown form")
 
 
@@ -252,11 +258,26 @@ def _link(items: object) -> Link:
     raise MalformedError("a link has an unknown form")
 
 
+def _span_items(spans: tuple[StreamSpan, ...]) -> list[list[object]]:
+    return [[s.stream, s.first, s.count, s.from_ms, s.to_ms] for s in spans]
+
+
 def _span(items: object) -> StreamSpan:
     match items:
         case [bytes(stream), int(first), int(count), int(from_ms), int(to_ms), *_]:
             return StreamSpan(stream, first, count, from_ms, to_ms)
     raise MalformedError("a span has an unknown form")
+
+
+def _hole_items(hole: Hole) -> list[object]:
+    return [hole.chain, hole.first, hole.last, hole.hash, hole.cause, _span_items(hole.spans)]
+
+
+def _hole(items: object) -> Hole:
+    match items:
+        case [bytes(chain), int(first), int(last), bytes(digest), str(cause), [*spans], *_]:
+            return Hole(chain, first, last, digest, cause, tuple(map(_span, spans)))
+    raise MalformedError("a hole has an unknown form")
 
 
 def _cursor_items(cursors: tuple[Cursor, ...]) -> list[list[object]]:

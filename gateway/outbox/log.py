@@ -8,14 +8,16 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from gateway.errors import OutboxDamagedError, OutboxFullError, OutboxWriteError
-from gateway.model import Cursor, Lane, Link, SealedBundle
+from gateway.envelope.layout import NO_HASH
+from gateway.errors import MalformedError, OutboxDamagedError, OutboxFullError, OutboxWriteError
+from gateway.model import Cursor, Hole, Lane, Link, SealedBundle
 from gateway.outbox.disk import Disk
+from gateway.outbox.eviction import lost_with
 from gateway.outbox.files import Files
 from gateway.outbox.framing import Frame, decode_trailer
 from gateway.outbox.receipted import Receipted
-from gateway.outbox.recovery import Memory, recover
-from gateway.outbox.segment import Segment, segment_path, segment_paths
+from gateway.outbox.recovery import DAMAGED, Memory, named_by, recover
+from gateway.outbox.segment import Segment, read_trailers, segment_path, segment_paths
 from gateway.outbox.shelf import Shelf
 
 _FIRST_POSITION = {Lane.DATA: 0, Lane.URGENT: 1 << 48}
@@ -45,6 +47,7 @@ class _Pending:
 
     bundle: SealedBundle
     cursors: tuple[Cursor, ...]
+    told: tuple[Hole, ...]
     frames: bytes
     """As they lie in the present segment; empty: not placed in it."""
     written: bool = False
@@ -68,7 +71,8 @@ class Log:
         self.shelf = Shelf(book, first=_FIRST_POSITION[lane])
         self._numbers = count(1)
         self._pending: list[_Pending] = []
-        self._unreadable: set[int] = set()
+        self._untold: dict[int, list[Hole]] = {}
+        """Damage that no signed record tells of yet, by segment number."""
 
     def recover(self) -> None:
         """Scan what earlier processes left. Raises `OutboxError` and `OSError`."""
@@ -83,6 +87,8 @@ class Log:
             if state is not None:
                 self._book.believe(state)
             self.shelf.add(segment)
+            if segment.holes and not segment.marked:
+                self._untold[segment.number] = list(segment.holes)
             before = segment
         self.shelf.durable += sum(segment.count for segment in self.shelf.segments)
         self._numbers = count(1 if before is None else before.number + 1)
@@ -90,23 +96,23 @@ class Log:
     @property
     def missing(self) -> int:
         """How many bundles were durable and cannot be read."""
-        return sum(segment.missing for segment in self.shelf.segments) + len(self._unreadable)
+        return sum(segment.missing for segment in self.shelf.segments)
 
     def fits(self) -> bool:
         """Whether the largest bundle, written twice, still fits in the present segment."""
-        return self.active is not None and self._placed and self.active.fits()
+        return self.active is not None and not self.unplaced and self.active.fits()
 
     @property
-    def _placed(self) -> bool:
-        """Nothing waits for another segment."""
-        return all(each.frames for each in self._pending)
+    def unplaced(self) -> bool:
+        """Whether something waits for another segment."""
+        return not all(each.frames for each in self._pending)
 
-    def append(self, bundle: SealedBundle, cursors: Sequence[Cursor]) -> None:
+    def append(self, bundle: SealedBundle, cursors: Sequence[Cursor], told: Sequence[Hole]) -> None:
         """Give a bundle the next place. Raises `OutboxError`, `OutboxFullError` where it does not fit."""
-        if self.active is None or not self._placed:
+        if self.active is None or self.unplaced:
             raise OutboxFullError("there is no segment to append to: roll first")
-        frames = self.active.append(bundle, cursors)
-        self._pending.append(_Pending(bundle, tuple(cursors), frames))
+        frames = self.active.append(bundle, cursors, told)
+        self._pending.append(_Pending(bundle, tuple(cursors), tuple(told), frames))
 
     async def sync(self) -> None:
         """Make everything that was appended durable, with one fdatasync.
@@ -126,29 +132,37 @@ class Log:
             )
         else:
             await self._disk.run(lambda: None)
-        if not self._placed:
+        if self.unplaced:
             raise OutboxWriteError("bundles that a segment did not keep wait for the next one")
 
     async def settle(self) -> None:
         """Sync until nothing is left that has its place. Raises `OutboxWriteError`."""
-        while self._pending and self._placed:
+        while self._pending and not self.unplaced:
             await self.sync()
 
-    def create(self, segment_bytes: int) -> Callable[[], Segment]:
-        """Return the work that makes the next segment; `begin` takes its result."""
+    def create(self, room: Path, segment_bytes: int) -> Callable[[], Segment]:
+        """Return the work that makes the next segment of the `room` allocated for it; `begin` takes its result."""
         path = segment_path(self._directory, next(self._numbers))
-        return partial(Segment.create, self._files, path, segment_bytes, self.memory.snapshot(self._book.state))
+        return partial(Segment.create, self._files, room, path, segment_bytes, self.memory.snapshot(self._book.state))
 
     def begin(self, segment: Segment) -> None:
         """Append to `segment` from now on, and first again what a segment that failed did not keep."""
         self.retire()
         self.shelf.add(segment)
         self.active = segment
+        for unused in self.shelf.never_used():
+            self.delete(unused)
         for each in self._pending:
             try:
-                each.frames = segment.append(each.bundle, each.cursors)
+                each.frames = segment.append(each.bundle, each.cursors, each.told)
             except OutboxFullError:
                 break
+
+    def delete(self, segment: Segment) -> None:
+        """Delete a segment for good."""
+        self.shelf.remove(segment)
+        self._untold.pop(segment.number, None)
+        self._disk.submit(partial(_delete_file, self._files, segment.path))
 
     def retire(self) -> None:
         """Append to the present segment no more."""
@@ -173,10 +187,55 @@ class Log:
         try:
             return segment.read(index)
         except OutboxDamagedError:
-            if (position := segment.base + index) not in self._unreadable:
-                self._unreadable.add(position)
+            chain, no = segment.numbered(index)
+            if not any(hole.chain == chain and hole.first <= no <= hole.last for hole in segment.holes):
+                hole = Hole(chain, no, no, self._hash_from_next(segment, index), DAMAGED)
+                segment.holes.append(hole)
+                segment.suspect = True
+                self._untold.setdefault(segment.number, []).append(hole)
                 self.on_damage()
             raise
+
+    def _hash_from_next(self, segment: Segment, index: int) -> bytes:
+        """Return the hash of a bundle that cannot be read, as the one after it tells; zeros if that is gone too."""
+        head = self.memory.head
+        if head is not None and (head.chain, head.no) == segment.numbered(index):
+            return head.hash
+        place = self.shelf.at(segment.base + index + 1)
+        with suppress(OutboxDamagedError, MalformedError):
+            if place is not None:
+                frame = place[0].read(place[1])
+                before = named_by(frame, decode_trailer(frame.trailer).link)
+                if before is not None and (before.chain, before.no) == segment.numbered(index):
+                    return before.hash
+        return NO_HASH
+
+    def untold_damage(self) -> tuple[Segment, tuple[Hole, ...]] | None:
+        """Return the oldest segment with damage that has not been told, and that damage."""
+        if not self._untold:
+            return None
+        segment = next(each for each in self.shelf.segments if each.number in self._untold)
+        return segment, tuple(self._untold[segment.number])
+
+    def was_told(self, segment: Segment, holes: Sequence[Hole]) -> None:
+        """Note that a durable bundle tells of a segment's damage, and mark it, so that the next start knows."""
+        left = [hole for hole in self._untold.pop(segment.number, []) if hole not in holes]
+        if left:
+            self._untold[segment.number] = left
+        elif segment is not self.active and not segment.marked:
+            try:
+                segment.mark()
+            except OSError as error:
+                self._disk.on_failure(error)
+
+    def lost_with(self, segment: Segment, cause: str) -> Callable[[], tuple[Hole, ...]]:
+        """Return the work that says which holes a segment leaves when it goes unreceipted."""
+        ranges = [
+            (run.chain, first, last)
+            for run in segment.runs
+            for first, last in self._book.holes(run.chain, run.no, run.last)
+        ]
+        return lambda: lost_with(read_trailers(self._files, segment.path), ranges, cause)
 
     def hash_of(self, chain: bytes, no: int) -> bytes | None:
         """Return the hash of a bundle that was written here; None if it cannot be known any more, b"" if none was."""
@@ -217,6 +276,11 @@ class Log:
             self.retire()
             for each in self._pending:
                 each.frames, each.written = b"", False
+
+
+def _delete_file(files: Files, path: Path) -> None:
+    files.delete(path)
+    files.sync_directory(path.parent)
 
 
 def _write(segment: Segment, frames: bytes, offset: int) -> float:

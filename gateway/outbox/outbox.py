@@ -10,17 +10,28 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError, OutboxLockedError
-from gateway.model import Cursor, Lane, Link, Receipt, ReceiptRange, SealedBundle, StoreId, StreamSpan
+from gateway.model import Cursor, Hole, Lane, Link, Receipt, ReceiptRange, SealedBundle, StoreId, StreamSpan
 from gateway.outbox.disk import Disk
 from gateway.outbox.files import Files, replace_file
 from gateway.outbox.log import Log, Stored
 from gateway.outbox.receipted import Receipted
+from gateway.outbox.room import Room
 from gateway.outbox.segment import Segment, read_trailers, segment_paths
 from gateway.outbox.shelf import OutboxStats
 
 _BOOK = "receipted"
 _BOOK_INTERVAL_S = 1.0
 _URGENT = "urgent"
+
+
+@dataclass(frozen=True, slots=True)
+class Tale:
+    """What has to be told in a signed record before a segment goes, or because something in it cannot be read."""
+
+    holes: tuple[Hole, ...]
+    log: Log
+    segment: Segment
+    evicts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +64,13 @@ class Outbox:
         gateway: str,
         segment_bytes: int,
         capacity_bytes: int,
+        reserve_bytes: int,
         files: Files,
     ) -> None:
         self.on_fsync: Callable[[float], None] = lambda _: None
         self.on_damage: Callable[[int], None] = lambda _: None
         self._directory = directory
         self._lock = lock
-        self._segment_bytes = segment_bytes
-        self._capacity_bytes = capacity_bytes
         self._files = files
         self._disk = Disk()
         self._book = _read_book(files, directory / _BOOK)
@@ -73,10 +83,26 @@ class Outbox:
         for log in self._logs.values():
             log.on_durable = self._became_durable
             log.on_damage = lambda: self.on_damage(self._missing())
+        self._room = Room(
+            directory,
+            self._logs,
+            disk=self._disk,
+            files=files,
+            segment_bytes=segment_bytes,
+            capacity_bytes=capacity_bytes,
+            reserve_bytes=reserve_bytes,
+        )
 
     @classmethod
     def open(
-        cls, directory: Path, *, gateway: str, segment_bytes: int, capacity_bytes: int, files: Files | None = None
+        cls,
+        directory: Path,
+        *,
+        gateway: str,
+        segment_bytes: int,
+        capacity_bytes: int,
+        reserve_bytes: int = 0,
+        files: Files | None = None,
     ) -> "Outbox":
         """Lock the outbox, recover what earlier processes left by scanning it, and begin a segment of its own.
 
@@ -95,6 +121,7 @@ class Outbox:
                     gateway=gateway,
                     segment_bytes=segment_bytes,
                     capacity_bytes=capacity_bytes,
+                    reserve_bytes=reserve_bytes,
                     files=files,
                 )
                 undo.callback(outbox._disk.close)
@@ -106,11 +133,7 @@ class Outbox:
             except OSError as error:
                 raise OutboxError(f"{directory}: cannot be opened: {error}") from error
             with suppress(OutboxFullError, OSError):
-                data = outbox._logs[Lane.DATA]
-                data.begin(outbox._disk.do(outbox._plan_segment(data)))
-            for log in outbox._logs.values():
-                for segment in log.shelf.never_used():
-                    outbox._delete(log, segment)
+                outbox._room.begin()
             undo.pop_all()
         return outbox
 
@@ -150,31 +173,61 @@ class Outbox:
         """Whether the largest bundle, written twice, still fits in a lane's present segment; if not, roll."""
         return self._logs[lane].fits()
 
+    def unplaced(self, lane: Lane = Lane.DATA) -> bool:
+        """Whether something that was appended waits for another segment; if so, roll."""
+        return self._logs[lane].unplaced
+
     async def roll(self, lane: Lane = Lane.DATA) -> None:
         """Finish a lane's segment, which makes everything appended durable, and begin the next.
 
         What a segment that failed did not keep is appended to the new one, the same bytes, and still has to be synced.
-        Receipted segments make room, the oldest first. Raises `OutboxFullError` where that is not enough, and
-        `OutboxWriteError`; nothing is lost then, and it may be tried again.
+        Raises `OutboxFullError` where there is no room before a `tale` has been told, and `OutboxWriteError`; nothing
+        is lost then, and it may be tried again.
         """
         log = self._logs[lane]
         await log.settle()
+        await self._room.prepare(to_roll=True)
         log.retire()
-        while True:
-            try:
-                await self._disk.run(self._plan_segment(log), log.begin)
-            except OutboxFullError:
-                if not self._delete_receipted():
-                    raise
-            else:
-                return
+        await self._disk.run(self._room.take(log), log.begin)
 
-    def append(self, bundle: SealedBundle, cursors: Sequence[Cursor] = (), *, lane: Lane = Lane.DATA) -> None:
+    async def tale(self) -> Tale | None:
+        """Return what has to be told next, if anything; call it after every sync, and `conclude` what was told.
+
+        Damage comes first. Then room for the next segment is made: of what is receipted, else the oldest segment has
+        to go, urgent ones last. Raises `OutboxWriteError`.
+        """
+        for log in self._logs.values():
+            if (found := log.untold_damage()) is not None:
+                return Tale(found[1], log, found[0], evicts=False)
+        try:
+            await self._room.prepare(to_roll=False)
+        except OutboxFullError as error:
+            if (victim := self._room.victim()) is not None:
+                log, segment = victim
+                return Tale(await self._disk.ask(log.lost_with(segment, error.short_of)), log, segment, evicts=True)
+        return None
+
+    def conclude(self, tale: Tale) -> None:
+        """Do what has been told, durably, of all holes of `tale`."""
+        if tale.evicts:
+            self._room.delete(tale.log, tale.segment)
+        else:
+            tale.log.was_told(tale.segment, tale.holes)
+
+    def append(
+        self,
+        bundle: SealedBundle,
+        cursors: Sequence[Cursor] = (),
+        told: Sequence[Hole] = (),
+        *,
+        lane: Lane = Lane.DATA,
+    ) -> None:
         """Give a bundle the next place of its lane. It is not durable, and not seen by anybody, before `sync`.
 
-        Cursors belong into the data lane. Raises `OutboxFullError` where it does not fit in this segment.
+        `told` are the holes that the bundle tells of. Cursors belong into the data lane. Raises `OutboxFullError` where
+        it does not fit in this segment.
         """
-        self._logs[lane].append(bundle, cursors)
+        self._logs[lane].append(bundle, cursors, told)
 
     async def sync(self, lane: Lane = Lane.DATA) -> None:
         """Make everything appended to a lane so far durable, with one fdatasync in a thread.
@@ -237,7 +290,7 @@ class Outbox:
                 bundles += waited - self._count_uncovered(named)
                 covered += self._book.covered(named)
         if bundles:
-            self._trim()
+            self._room.trim()
         if changes != self._book.changes:
             self._save_book(durable=True)
         elif time.monotonic() - self._book_saved_s >= _BOOK_INTERVAL_S:
@@ -254,7 +307,7 @@ class Outbox:
             bytes=sum(segment.extent(first, last) for segment, first, last in waiting),
             oldest_ms=min(oldest, default=None),
             segments=len(segments),
-            disk_bytes=sum(segment.size for segment in segments),
+            disk_bytes=self._room.held_bytes,
             missing=self._missing(),
         )
 
@@ -265,37 +318,6 @@ class Outbox:
             log.retire()
         self._disk.close()
         self._files.close(self._lock)
-
-    def _plan_segment(self, log: Log) -> Callable[[], Segment]:
-        held = sum(segment.size for each in self._logs.values() for segment in each.shelf.segments)
-        if held + self._segment_bytes > self._capacity_bytes:
-            raise OutboxFullError(
-                f"the outbox holds {held} bytes that no receipt covers: restore the uplink, or raise"
-                f" outbox.capacity_bytes = {self._capacity_bytes}"
-            )
-        return log.create(self._segment_bytes)
-
-    def _delete_receipted(self) -> bool:
-        """Let the oldest segment go that is receipted whole, data before urgent; False if there is none."""
-        for lane in reversed(Lane):
-            log = self._logs[lane]
-            for segment in log.shelf.removable():
-                self._delete(log, segment)
-                return True
-        return False
-
-    def _trim(self) -> None:
-        removable = [(log, segment) for log in reversed(self._logs.values()) for segment in log.shelf.removable()]
-        excess = sum(segment.size for _, segment in removable) - self._capacity_bytes // 2
-        for log, segment in removable:
-            if excess <= 0:
-                break
-            excess -= segment.size
-            self._delete(log, segment)
-
-    def _delete(self, log: Log, segment: Segment) -> None:
-        log.shelf.remove(segment)
-        self._disk.submit(partial(_delete_file, self._files, segment.path))
 
     def _count_uncovered(self, named: ReceiptRange) -> int:
         return sum(log.shelf.count_uncovered(named) for log in self._logs.values())
@@ -322,7 +344,7 @@ class Outbox:
 def list_bundles(directory: Path) -> list[tuple[Link, tuple[StreamSpan, ...]]]:
     """Return every bundle in an outbox that nobody holds open, lane by lane in order, and change nothing.
 
-    Raises `OutboxError`, and `MalformedError` for what a later version wrote.
+    Raises `OutboxError`.
     """
     files = Files()
     try:
@@ -334,11 +356,6 @@ def list_bundles(directory: Path) -> list[tuple[Link, tuple[StreamSpan, ...]]]:
 
 def _place(directory: Path, lane: Lane) -> Path:
     return directory / _URGENT if lane is Lane.URGENT else directory
-
-
-def _delete_file(files: Files, path: Path) -> None:
-    files.delete(path)
-    files.sync_directory(path.parent)
 
 
 def _read_book(files: Files, path: Path) -> Receipted:

@@ -62,7 +62,7 @@ def recover(files: Files, path: Path, memory: Memory, before: Segment | None) ->
                 _take(segment, found, memory, look_for_holes=state is not None)
         except MalformedError:
             segment.suspect = True
-    segment.suspect |= state is None
+    segment.suspect |= state is None or segment.marked
     segment.cut()
     return segment, state
 
@@ -83,7 +83,7 @@ def _take(segment: Segment, frame: Frame, memory: Memory, *, look_for_holes: boo
         return
     follows = memory.head is not None and (link.chain, link.no) == (memory.head.chain, memory.head.no + 1)
     if look_for_holes and not follows:
-        _add_holes(segment, _between(memory.head, _named_by(frame, link)))
+        _add_holes(segment, _between(memory.head, named_by(frame, link)))
     segment.index(link, frame.offset)
     memory.note(link, trailer.cursors)
 
@@ -93,7 +93,7 @@ def _add_holes(segment: Segment, holes: Sequence[Hole]) -> None:
     segment.suspect |= bool(holes)
 
 
-def _named_by(frame: Frame, link: Link) -> Link | None:
+def named_by(frame: Frame, link: Link) -> Link | None:
     """Return the bundle before `link`, as the bundle itself names it."""
     try:
         bundle = parse(frame.bundle)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError
+from gateway.errors import MalformedError, OutboxDamagedError, OutboxError, OutboxFullError
 from gateway.model import Cursor, Hole, Link, SealedBundle
 from gateway.outbox.files import NO_ROOM, Files
 from gateway.outbox.framing import (
@@ -27,7 +27,7 @@ from gateway.outbox.framing import (
     second_offset,
 )
 
-_SUFFIX = ".seg"
+_WHOLE, _DAMAGED = ".seg", ".bad"
 
 
 @dataclass(slots=True)
@@ -78,43 +78,51 @@ class Segment:
         """How many bundles must have been here and cannot be read."""
         return sum(hole.count for hole in self.holes)
 
-    @classmethod
-    def create(cls, files: Files, path: Path, segment_bytes: int, snapshot: Snapshot) -> "Segment":
-        """Make the file durable with its snapshot, written twice; it has its name only once it is whole.
+    @property
+    def marked(self) -> bool:
+        """Its name says that something in it could not be read, and that this has been told."""
+        return self.path.suffix == _DAMAGED
 
-        Raises `OutboxFullError` where there is no room, and `OSError`.
+    @classmethod
+    def create(cls, files: Files, room: Path, path: Path, segment_bytes: int, snapshot: Snapshot) -> "Segment":
+        """Make a segment of the `room` that `allocate` took; it has its name only once its snapshot is durable.
+
+        Raises `OutboxFullError` where the snapshot leaves no room, and `OSError`.
         """
-        if files.exists(path):
-            raise FileExistsError(errno.EEXIST, "a segment is never written over", path.name)
         segment = cls(files, path, segment_bytes)
         frames = encode_twice(FrameKind.SNAPSHOT, b"", encode_snapshot(snapshot), 0)
         segment.end = len(frames)
         if not segment.fits():
             raise OutboxFullError(f"outbox.segment_bytes = {segment_bytes} is too small for what a restart must know")
-        fresh = path.with_suffix(".tmp")
+        if files.exists(path):
+            raise FileExistsError(errno.EEXIST, "a segment is never written over", path.name)
         try:
-            segment._fd = files.create(fresh)
-            files.allocate(segment._fd, segment_bytes)
+            segment._fd = files.open(room)
             files.write(segment._fd, frames, 0)
             files.sync_all(segment._fd)
-            files.rename(fresh, path)
+            files.rename(room, path)
             files.sync_directory(path.parent)
-        except OSError as error:
-            segment._abandon(fresh)
-            if error.errno in NO_ROOM:
-                raise OutboxFullError(
-                    f"no room for a segment of {segment_bytes} bytes in {path.parent} ({error.strerror}): free space on"
-                    " this file system, or lower outbox.capacity_bytes"
-                ) from error
+        except OSError:
+            segment._abandon(room)
             raise
         return segment
 
-    def _abandon(self, fresh: Path) -> None:
-        """Clear away what could not be made whole; if that fails too, the next start does it."""
+    def _abandon(self, room: Path) -> None:
+        """Clear away what was not made; if that fails too, the next start does it."""
         with suppress(OSError):
             self._files.close(self._fd)
-        with suppress(OSError):
-            self._files.delete(fresh)
+        for path in (room, self.path):
+            with suppress(OSError):
+                self._files.delete(path)
+
+    def mark(self) -> None:
+        """Rename it, so that the next start knows that its damage has been told.
+
+        Raises `OSError`.
+        """
+        marked = self.path.with_suffix(_DAMAGED)
+        self._files.rename(self.path, marked)
+        self.path = marked
 
     def cut(self) -> None:
         """Give back the room behind the last frame of a segment that nobody appends to. Raises `OSError`."""
@@ -130,12 +138,12 @@ class Segment:
         """Whether the largest frame, written twice, still fits."""
         return second_offset(self.end + MAX_FRAME_BYTES) + MAX_FRAME_BYTES <= self.size
 
-    def append(self, bundle: SealedBundle, cursors: Sequence[Cursor]) -> bytes:
+    def append(self, bundle: SealedBundle, cursors: Sequence[Cursor], told: Sequence[Hole] = ()) -> bytes:
         """Give the bundle its place and return the bytes that belong there.
 
         Raises `OutboxError` for what is too large, `OutboxFullError` where it does not fit in this segment.
         """
-        trailer = encode_trailer(Trailer(bundle.link, bundle.spans, tuple(cursors)))
+        trailer = encode_trailer(Trailer(bundle.link, bundle.spans, tuple(cursors), tuple(told)))
         if len(bundle.data) > MAX_BUNDLE_BYTES or len(trailer) > MAX_TRAILER_BYTES:
             raise OutboxError(f"a bundle of {len(bundle.data)} + {len(trailer)} bytes is larger than a frame may be")
         encode = encode_twice if bundle.opens_epoch else encode_frame
@@ -184,6 +192,11 @@ class Segment:
         finally:
             self._files.close(self._fd)
 
+    def numbered(self, index: int) -> tuple[bytes, int]:
+        """Return chain and number of a bundle."""
+        run = next(run for run in reversed(self.runs) if run.index <= index)
+        return run.chain, run.no + index - run.index
+
     def extent(self, first: int, last: int) -> int:
         """Return how many bytes the bundles at first..last take here, second copies included."""
         end = self._offsets[last + 1] if last + 1 < len(self._offsets) else self.end
@@ -214,25 +227,50 @@ class Segment:
         self._offsets.append(offset)
 
 
+def allocate(files: Files, path: Path, size: int) -> None:
+    """Take room of the disk for a segment.
+
+    Raises `OutboxFullError` where there is none, and `OSError`.
+    """
+    try:
+        fd = files.create(path)
+        try:
+            files.allocate(fd, size)
+            files.sync_all(fd)
+        finally:
+            files.close(fd)
+    except OSError as error:
+        with suppress(OSError):
+            files.delete(path)
+        if error.errno in NO_ROOM:
+            raise OutboxFullError(
+                f"no room for a segment of {size} bytes in {path.parent} ({error.strerror}): free space on this file"
+                " system, or lower outbox.capacity_bytes"
+            ) from error
+        raise
+
+
 def segment_path(directory: Path, number: int) -> Path:
     """Return where segment `number` lies."""
-    return directory / f"{number:012}{_SUFFIX}"
+    return directory / f"{number:012}{_WHOLE}"
 
 
 def segment_paths(files: Files, directory: Path) -> list[Path]:
     """Return the segments in order; files of other names are not ours."""
-    return [path for path in files.names(directory, _SUFFIX) if path.stem.isascii() and path.stem.isdecimal()]
+    paths = [path for suffix in (_WHOLE, _DAMAGED) for path in files.names(directory, suffix)]
+    return sorted((path for path in paths if path.stem.isascii() and path.stem.isdecimal()), key=lambda path: path.stem)
 
 
 def read_trailers(files: Files, path: Path) -> Iterator[Trailer]:
-    """Yield what a segment says of each of its bundles, changing nothing.
+    """Yield what a segment says of each of its bundles, changing nothing; what cannot be read is left out.
 
-    Raises `OSError`, `MalformedError`.
+    Raises `OSError`.
     """
     last: Link | None = None
     for found in scan(files.read(path, 0, files.size(path))):
         if isinstance(found, Frame) and found.kind == FrameKind.BUNDLE:
-            trailer = decode_trailer(found.trailer)
-            if trailer.link != last:
-                yield trailer
-            last = trailer.link
+            with suppress(MalformedError):
+                trailer = decode_trailer(found.trailer)
+                if trailer.link != last:
+                    yield trailer
+                last = trailer.link

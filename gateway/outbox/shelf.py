@@ -69,11 +69,14 @@ class Shelf:
                     total += sum(last - first + 1 for first, last in self._book.holes(run.chain, low, high))
         return total
 
-    def removable(self) -> Iterator[Segment]:
-        """Yield segments that are receipted whole and could be read whole, oldest first; never the newest."""
+    def removable(self, *, damaged: bool = False) -> Iterator[Segment]:
+        """Yield segments that are receipted whole and could be read whole, oldest first; never the newest.
+
+        With `damaged` those instead in which something could not be read.
+        """
         for segment in self.segments[:-1]:
             waits = any(any(self._book.holes(run.chain, run.no, run.last)) for run in segment.runs)
-            if not waits and not segment.suspect:
+            if not waits and segment.suspect == damaged and (segment.runs or not damaged):
                 yield segment
 
     def never_used(self) -> list[Segment]:

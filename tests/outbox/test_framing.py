@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import MalformedError
-from gateway.model import Cursor, Link, StoreId, StreamSpan
+from gateway.model import Cursor, Hole, Link, StoreId, StreamSpan
 from gateway.outbox.framing import (
     HEADER_BYTES,
     Damage,
@@ -33,6 +33,9 @@ spans = st.lists(
     st.builds(StreamSpan, st.binary(min_size=16, max_size=16), numbers, numbers, numbers, numbers), max_size=3
 ).map(tuple)
 notes = st.lists(st.builds(StoreNote, st.builds(StoreId, st.binary(), numbers), numbers), max_size=3).map(tuple)
+holes = st.builds(
+    Hole, st.binary(min_size=16, max_size=16), numbers, numbers, st.binary(min_size=32, max_size=32), st.text(), spans
+)
 states = st.builds(StoreState, numbers, notes, notes)
 contents = st.lists(st.tuples(st.binary(max_size=60), st.binary(max_size=30)), min_size=1, max_size=6)
 
@@ -118,9 +121,11 @@ def test_a_length_beyond_the_end_does_not_hide_what_follows() -> None:
     assert frames_of(torn + whole) == [(b"next", b"")]
 
 
-@given(links, spans, cursors)
-def test_trailers_round_trip(link: Link, held: tuple[StreamSpan, ...], read: tuple[Cursor, ...]) -> None:
-    trailer = Trailer(link, held, read)
+@given(links, spans, cursors, st.lists(holes, max_size=3).map(tuple))
+def test_trailers_round_trip(
+    link: Link, held: tuple[StreamSpan, ...], read: tuple[Cursor, ...], told: tuple[Hole, ...]
+) -> None:
+    trailer = Trailer(link, held, read, told)
     assert decode_trailer(encode_trailer(trailer)) == trailer
 
 
@@ -146,6 +151,6 @@ def test_any_bytes_are_a_trailer_or_malformed(data: bytes) -> None:
 
 def test_items_of_a_later_version_are_ignored_and_another_version_is_not_guessed() -> None:
     link = [b"c" * 16, 0, b"h" * 32]
-    assert decode_trailer(cbor2.dumps([1, link, [], [], "later"])).link == Link(*link)
+    assert decode_trailer(cbor2.dumps([1, link, [], [], [], "later"])).link == Link(*link)
     with pytest.raises(MalformedError):
         decode_trailer(cbor2.dumps([2, link, [], []]))

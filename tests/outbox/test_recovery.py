@@ -23,7 +23,7 @@ from gateway.outbox.framing import (
 )
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.recovery import Memory, recover
-from gateway.outbox.segment import Segment
+from gateway.outbox.segment import Segment, allocate
 
 FILES = Files()
 Seal = Callable[..., SealedBundle]
@@ -220,7 +220,9 @@ async def test_without_its_snapshot_a_segment_does_not_call_missing_what_was_let
 
 
 def test_the_largest_frame_with_its_copy_takes_no_more_room_than_fits_asks_for(tmp_path: Path, seal: Seal) -> None:
-    segment = Segment.create(FILES, tmp_path / f"{1:012}.seg", 1 << 20, Snapshot("gw", None, (), StoreState()))
+    allocate(FILES, tmp_path / "spare", 1 << 20)
+    snapshot = Snapshot("gw", None, (), StoreState())
+    segment = Segment.create(FILES, tmp_path / "spare", tmp_path / f"{1:012}.seg", 1 << 20, snapshot)
     bundle = seal(size=MAX_BUNDLE_BYTES, opens_epoch=True)
     rest = len(encode_trailer(Trailer(bundle.link, bundle.spans, (Cursor("d" * 65_536, "", 0),)))) - 65_536
     while segment.fits():
@@ -235,7 +237,7 @@ def test_a_segment_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / f"{1:012}.seg"
     path.write_bytes(b"kept")
     with pytest.raises(FileExistsError):
-        Segment.create(FILES, path, 1 << 20, Snapshot("gw", None, (), StoreState()))
+        Segment.create(FILES, tmp_path / "spare", path, 1 << 20, Snapshot("gw", None, (), StoreState()))
     assert path.read_bytes() == b"kept"
 
 

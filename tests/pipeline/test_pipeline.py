@@ -1,130 +1,19 @@
 """The hallway: what is submitted is durable after a flush, once, in order, with its cursor."""
 
 import asyncio
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 
-import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from gateway.clock.keeper import Sample
-from gateway.clock.system import Clock, SystemClocks
-from gateway.envelope.keys import HPKE_X25519, Ed25519Signer, RecipientKey
+from gateway.clock.system import Clock
 from gateway.envelope.open import parse
-from gateway.envelope.records import Columns
-from gateway.envelope.seal import ChainWriter, self_stream
-from gateway.errors import OutboxFullError
+from gateway.envelope.seal import self_stream
 from gateway.health.metrics import GLUCOSE, METRICS
-from gateway.health.quality import Assessor
-from gateway.model import Cursor, Extra, Gap, Reading, Reason, Record, TimeSource
+from gateway.model import Cursor, Extra, Reading, Reason, TimeSource
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
 
-GATEWAY, STREAM, OTHER = "gw-1", b"a" * 16, b"b" * 16
-NOW_MS = 1_790_000_000_000
-BOOT = b"boot" * 4
-KEY = RecipientKey(HPKE_X25519, b"k" * 32)
-
-
-@pytest.fixture
-def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    outbox = Outbox.open(tmp_path / "outbox", gateway=GATEWAY, segment_bytes=1 << 20, capacity_bytes=2 << 20)
-    yield outbox
-    outbox.close()
-
-
-@pytest.fixture
-def metrics() -> GatewayMetrics:
-    return GatewayMetrics()
-
-
-class Clocks:
-    """The system's clocks, as a test sets them."""
-
-    boot_ms = 5_000
-    wall_ms = NOW_MS
-    error_ms: int | None = 10
-    """None: nothing vouches for the clock."""
-
-    def sample(self) -> Sample:
-        return Sample(self.boot_ms, self.wall_ms, self.error_ms)
-
-
-@pytest.fixture
-def clocks() -> Clocks:
-    return Clocks()
-
-
-@pytest.fixture
-def clock(clocks: Clocks) -> Clock:
-    system = SystemClocks(boot=BOOT, boot_ms=lambda: clocks.boot_ms, sample=clocks.sample)
-    clock = Clock.start("auto", not_before_ms=0, clocks=system)
-    clock.look()
-    return clock
-
-
-@pytest.fixture
-def pipeline(outbox: Outbox, metrics: GatewayMetrics, clock: Clock) -> Pipeline:
-    writer = ChainWriter(
-        gateway=GATEWAY,
-        chain=os.urandom(16),
-        signer=Ed25519Signer(Ed25519PrivateKey.generate()),
-        recipients=[KEY.recipient],
-        predecessor=None,
-        random=os.urandom,
-    )
-    return Pipeline(
-        gateway=GATEWAY,
-        writer=writer,
-        outbox=outbox,
-        assessor=Assessor(),
-        metrics=metrics,
-        tick_ms=20,
-        offline_tick_ms=20,
-        heartbeat_s=0.05,
-        online=lambda: True,
-        clock=clock,
-    )
-
-
-def reading(number: int) -> Reading:
-    return Reading("F0:00:00:00:00:01", GLUCOSE, 100 + number % 30, 0, NOW_MS, extras=((Extra.SEQUENCE, number),))
-
-
-def sealed_records(outbox: Outbox) -> list[Record]:
-    """All records of patients' streams in the durable bundles."""
-    found: list[Record] = []
-    epochs = {}
-    for stored in outbox.unreceipted(after=-1, limit=10_000):
-        bundle = parse(outbox.load(stored))
-        epochs |= {part.epoch: part.open(bundle, {KEY.kid: KEY}) for part in bundle.epochs}
-        for part in bundle.parts:
-            content = part.open(bundle, epochs[part.epoch]).content
-            found += content.records() if isinstance(content, Columns) else ()
-    return found
-
-
-def contents(outbox: Outbox) -> dict[bytes, list[object]]:
-    """What the durable bundles say, opened with the recipient's key: sequence numbers, or event codes."""
-    found: dict[bytes, list[object]] = {}
-    epochs = {}
-    for stored in outbox.unreceipted(after=-1, limit=10_000):
-        bundle = parse(outbox.load(stored))
-        epochs |= {part.epoch: part.open(bundle, {KEY.kid: KEY}) for part in bundle.epochs}
-        for part in bundle.parts:
-            opened = part.open(bundle, epochs[part.epoch])
-            if isinstance(opened.content, Columns):
-                entries: list[object] = [dict(record.extras)[Extra.SEQUENCE] for record in opened.content.records()]
-            elif isinstance(opened.content, Gap):
-                entries = [f"gap of {opened.content.count}"]
-            else:
-                entries = [event.code for event in opened.content]
-            found.setdefault(opened.stream, []).extend(entries)
-    return found
+from .conftest import BOOT, GATEWAY, NOW_MS, OTHER, STREAM, Clocks, contents, reading, sealed_records
 
 
 async def test_a_flush_makes_everything_durable_in_one_bundle(pipeline: Pipeline, outbox: Outbox) -> None:
@@ -199,21 +88,6 @@ async def test_a_segment_begun_on_request_needs_no_keys_of_the_one_before(pipeli
     assert outbox.segment_start() == 2
     opens = [bool(parse(outbox.load(stored)).epochs) for stored in outbox.unreceipted(-1, 10)]
     assert opens == [True, False, True]
-
-
-async def test_while_the_outbox_is_full_readings_wait_within_a_bound_and_none_is_lost_or_sealed_twice(
-    pipeline: Pipeline, outbox: Outbox, metrics: GatewayMetrics
-) -> None:
-    submitted = 0
-    with pytest.raises(OutboxFullError):
-        while submitted < 1_000_000:
-            pipeline.submit(STREAM, [reading(submitted + place) for place in range(20_000)])
-            submitted += 20_000
-            await pipeline.flush()
-    durable = contents(outbox)[STREAM]
-    assert durable == list(range(len(durable)))
-    assert metrics.value("outbox_full_total") > 1
-    assert 65_536 < submitted - len(durable) <= 65_536 + 20_000
 
 
 async def test_a_record_that_the_format_has_no_room_for_costs_itself_alone_and_leaves_a_gap(
