@@ -2,7 +2,10 @@
 
 import argparse
 import asyncio
+import json
 import sys
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 from gateway import __version__
@@ -23,6 +26,11 @@ def parser() -> argparse.ArgumentParser:
     restored = commands.add_parser("restored", help="say once, before it runs, that the database came from a backup")
     restored.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
     restored.set_defaults(command=_restored)
+    carried = commands.add_parser("import", help="take bundles from a file that `iomt-gateway outbox export` wrote")
+    carried.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
+    carried.add_argument("--json", action="store_true", help="one line of JSON")
+    carried.add_argument("file", type=Path, metavar="FILE")
+    carried.set_defaults(command=_import)
     for group in (audit, site, ca, store, nats, recipients, signers):
         group.add_parser(commands)
     return top
@@ -35,6 +43,22 @@ def _restored(arguments: argparse.Namespace) -> int:
     incarnation = next_incarnation(config.receiver.state_dir)
     print(f"incarnation {incarnation}: gateways will send again what this store's receipts do not cover")
     return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from gateway.receiver.carried import take_file
+    from gateway.receiver.registry import Registry
+    from gateway.receiver.worker import open_intake
+
+    config = load(arguments.config, ReceiverConfig)
+    intake = open_intake(config, Registry(config.receiver.registry))
+    with closing(intake.store):
+        carried = take_file(intake, arguments.file)
+    if arguments.json:
+        print(json.dumps(asdict(carried)))
+    else:
+        common.show(asdict(carried))
+    return 1 if carried.refused else 0
 
 
 def main() -> None:

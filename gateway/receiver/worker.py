@@ -297,25 +297,30 @@ def _gateway(topic: str) -> str:
     return topic.split("/")[2]
 
 
+def open_intake(config: ReceiverConfig, registry: Registry) -> Intake:
+    """Open the store with the keys that `config` names; its caller closes the store. Raises `GatewayError`."""
+    keys = RecipientKeys(config.receiver.recipient_keys)
+    signer = signer_for(load_private_key(config.receiver.receipt_key))
+    return Intake(
+        store=open_store(config),
+        registry=registry,
+        limits=partial(_refreshed, keys, registry),
+        recipient_keys=keys,
+        signer=signer,
+        parked_limit=config.ingest.parked_bundles,
+        parked_per_gateway=config.ingest.parked_per_gateway,
+    )
+
+
 async def run(config: ReceiverConfig) -> None:
     """Run a receiver with everything that `config` names. Raises `GatewayError` if it cannot start."""
     key_list = _read_key_list(config.receiver.key_list)
-    keys = RecipientKeys(config.receiver.recipient_keys)
     tls = client_context(config.tls.ca, config.tls.cert, config.tls.key)
     metrics = ReceiverMetrics()
     async with AsyncExitStack() as stack:
-        store = open_store(config)
-        stack.callback(store.close)
         registry = Registry(config.receiver.registry)
-        intake = Intake(
-            store=store,
-            registry=registry,
-            limits=partial(_refreshed, keys, registry),
-            recipient_keys=keys,
-            signer=signer_for(load_private_key(config.receiver.receipt_key)),
-            parked_limit=config.ingest.parked_bundles,
-            parked_per_gateway=config.ingest.parked_per_gateway,
-        )
+        intake = open_intake(config, registry)
+        stack.callback(intake.store.close)
         if config.metrics.listen != "off":
             pages = {"/metrics": http.Page(metrics.render)}
             await stack.enter_async_context(http.serve(pages, listen=config.metrics.listen))
