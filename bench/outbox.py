@@ -15,6 +15,7 @@ from typing import Any
 
 from bench._measure import spread
 from gateway.model import Link, SealedBundle, StreamSpan
+from gateway.observe.card import written_bytes
 from gateway.outbox.outbox import Outbox
 
 _SIZES = {"1 KiB": 1 << 10, "16 KiB": 16 << 10}
@@ -66,11 +67,11 @@ async def _compare(directory: Path, size: int) -> tuple[dict[str, list[float]], 
         for _ in range(_ROUNDS):
             for peer, commit in peers.items():
                 bundles = [_bundle(next(numbers), size) for _ in range(_COMMITS)]
-                before_bytes, started_s = _written_bytes(), time.perf_counter()
+                before_bytes, started_s = written_bytes(), time.perf_counter()
                 for bundle in bundles:
                     await commit(bundle)
                 times_ms[peer].append((time.perf_counter() - started_s) * 1000 / _COMMITS)
-                written[peer].append((_written_bytes() - before_bytes) / _COMMITS)
+                written[peer].append((written_bytes() - before_bytes) / _COMMITS)
     return times_ms, written
 
 
@@ -139,9 +140,3 @@ def _bare(fd: int, thread: ThreadPoolExecutor) -> Commit:
         offset += len(bundle.data)
 
     return commit
-
-
-def _written_bytes() -> int:
-    """Bytes that this process caused to be sent to the disk (proc(5), io); the file system's journal is not in it."""
-    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(fields["write_bytes"])

@@ -36,6 +36,7 @@ from gateway.identity.successor import Successor
 from gateway.identity.tls import client_context
 from gateway.model import Event, Lane, Link
 from gateway.observe import http, systemd
+from gateway.observe.card import Card, written_bytes
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
@@ -127,6 +128,7 @@ class Gateway:
         self.links: Links | None = None
         self._missing = 0
         self._refused_list = b""
+        self._card = Card(config.outbox.endurance_tbw)
         self.outbox.on_damage = self._tell_damage
         self.outbox.on_failure = self._tell_failure
 
@@ -211,6 +213,18 @@ class Gateway:
         while True:
             await asyncio.sleep(_LOOK_S)
             self._tell_clock(self.clock.look())
+            self._measure_card()
+
+    def _measure_card(self) -> None:
+        """See how fast the card is filled and worn."""
+        stats, now_s = self.outbox.stats(), time.monotonic()
+        written = written_bytes()
+        self._card.note(now_s, appended_bytes=stats.appended_bytes, written_bytes=written)
+        self.metrics.outbox_hours_left.set(self._card.hours_left(stats.room_bytes))
+        self.metrics.card_years.set(self._card.years)
+        self.metrics.card_written_bytes.set(written)
+        records = self.metrics.value("sealed_records_total")
+        self.metrics.card_bytes_per_record.set(written / records if records else 0)
 
     def _tell_clock(self, events: Sequence[Event]) -> None:
         self.pipeline.tell(events)
@@ -297,6 +311,9 @@ class Gateway:
             bundles_waiting=stats.bundles,
             bytes_waiting=stats.bytes,
             oldest_waiting_s=self.clock.age_s(stats.oldest_ms),
+            outbox_hours_left=_finite(self._card.hours_left(stats.room_bytes)),
+            card_years=_finite(self._card.years),
+            trouble=self.pipeline.trouble,
             records_sealed=self.metrics.value("sealed_records_total"),
             bundles_acknowledged=self.metrics.value("uplink_acknowledged_bundles_total"),
             bundles_receipted=self.metrics.value("uplink_receipted_bundles_total"),
@@ -316,6 +333,11 @@ class Gateway:
             clock.last.offset_ms / 1000 if clock else None,
             clock.drift_ppm if clock else None,
         )
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity."""
+    return round(value, 1) if value != float("inf") else None
 
 
 def _root(gateway: str, lane: Lane) -> Link | None:

@@ -42,6 +42,12 @@ class Status:
     bundles_waiting: int
     bytes_waiting: int
     oldest_waiting_s: float
+    outbox_hours_left: float | None
+    """How long the room lasts without an uplink at the present pace; None: for ever."""
+    card_years: float | None
+    """How long a new card lasts at the present pace; None: for ever."""
+    trouble: str | None
+    """Why nothing can be made durable now."""
     records_sealed: int
     bundles_acknowledged: int
     bundles_receipted: int

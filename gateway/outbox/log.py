@@ -63,6 +63,8 @@ class Log:
         self.on_damage: Callable[[], None] = lambda: None
         self.memory = Memory(gateway)
         self.active: Segment | None = None
+        self.appended_bytes = 0
+        """What this process made durable here."""
         self._lane = lane
         self._directory = directory
         self._files = files
@@ -265,6 +267,7 @@ class Log:
     def _became_durable(self, batch: Sequence[_Pending], seconds: float) -> None:
         del self._pending[: len(batch)]
         for each in batch:
+            self.appended_bytes += len(each.frames)
             self.memory.note(each.bundle.link, each.cursors)
         self.shelf.durable += len(batch)
         self.on_durable(seconds)

@@ -73,11 +73,11 @@ class Outbox:
         self._lock = lock
         self._files = files
         self._disk = Disk()
-        self._book = _read_book(files, directory / _BOOK)
+        self._book = read_book(files, directory)
         self._book_saved_s = time.monotonic()
         self._grown = asyncio.Event()
         self._logs = {
-            lane: Log(lane, _place(directory, lane), gateway=gateway, files=files, disk=self._disk, book=self._book)
+            lane: Log(lane, place(directory, lane), gateway=gateway, files=files, disk=self._disk, book=self._book)
             for lane in Lane
         }
         for log in self._logs.values():
@@ -126,7 +126,7 @@ class Outbox:
                 )
                 undo.callback(outbox._disk.close)
                 for lane, log in outbox._logs.items():
-                    files.make_directory(_place(directory, lane))
+                    files.make_directory(place(directory, lane))
                     log.recover()
             except BlockingIOError as error:
                 raise OutboxLockedError(f"{directory}: another process holds this outbox: stop it first") from error
@@ -302,12 +302,15 @@ class Outbox:
         waiting = [each for log in self._logs.values() for each in log.waiting()]
         oldest = [stored.from_ms for lane in Lane for stored in self.unreceipted(-1, 1, lane)]
         segments = [segment for log in self._logs.values() for segment in log.shelf.segments]
+        waiting_bytes = sum(segment.extent(first, last) for segment, first, last in waiting)
         return OutboxStats(
             bundles=sum(last - first + 1 for _, first, last in waiting),
-            bytes=sum(segment.extent(first, last) for segment, first, last in waiting),
+            bytes=waiting_bytes,
             oldest_ms=min(oldest, default=None),
             segments=len(segments),
             disk_bytes=self._room.held_bytes,
+            room_bytes=self._room.left_bytes(waiting_bytes),
+            appended_bytes=sum(log.appended_bytes for log in self._logs.values()),
             missing=self._missing(),
         )
 
@@ -348,17 +351,20 @@ def list_bundles(directory: Path) -> list[tuple[Link, tuple[StreamSpan, ...]]]:
     """
     files = Files()
     try:
-        paths = [path for lane in Lane for path in segment_paths(files, _place(directory, lane))]
+        paths = [path for lane in Lane for path in segment_paths(files, place(directory, lane))]
         return [(each.link, each.spans) for path in paths for each in read_trailers(files, path)]
     except OSError as error:
         raise OutboxError(f"{directory}: cannot be read: {error}") from error
 
 
-def _place(directory: Path, lane: Lane) -> Path:
+def place(directory: Path, lane: Lane) -> Path:
+    """Return where a lane's segments lie."""
     return directory / _URGENT if lane is Lane.URGENT else directory
 
 
-def _read_book(files: Files, path: Path) -> Receipted:
+def read_book(files: Files, directory: Path) -> Receipted:
+    """Return what receipts cover; an empty book where there is none, or a damaged one. Raises `OSError`."""
+    path = directory / _BOOK
     try:
         return Receipted.decode(files.read(path, 0, files.size(path)))
     except FileNotFoundError:

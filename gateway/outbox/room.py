@@ -48,6 +48,10 @@ class Room:
         segments = sum(segment.size for log in self._logs.values() for segment in log.shelf.segments)
         return segments + (self._segment_bytes if self.ready else 0)
 
+    def left_bytes(self, waiting_bytes: int) -> int:
+        """Return what may be appended to `waiting_bytes` before something has to go that is not receipted."""
+        return max(0, self._capacity_bytes - 2 * self._segment_bytes - waiting_bytes)
+
     def begin(self) -> None:
         """Begin the data lane's first segment, with the room that an earlier process left if it did.
 

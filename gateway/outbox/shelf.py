@@ -22,6 +22,10 @@ class OutboxStats:
     segments: int
     disk_bytes: int
     """What all segments take, receipted and preallocated ones included."""
+    room_bytes: int
+    """What may still be written before something unreceipted has to go."""
+    appended_bytes: int
+    """What this process made durable, second copies included."""
     missing: int
     """Bundles that were durable and cannot be read, found at open or since: damage of the medium."""
 

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from hashlib import sha256
 
+import pytest
+
 from gateway.clock.system import Clock
 from gateway.envelope.open import parse
 from gateway.envelope.seal import self_stream
