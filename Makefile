@@ -6,7 +6,7 @@ DURATION ?= 30
 JSON ?= 0
 RUNS ?= 10000000
 
-.PHONY: venv demo test lint types layers tests test-fleet fuzz bench lock clean
+.PHONY: venv demo test lint types layers tests test-fleet test-bluez fuzz bench lock clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -36,6 +36,9 @@ tests: venv
 
 test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosquitto, postgresql and nats-server
 	$(BIN)/pytest tests/fleet
+
+test-bluez: venv  ## pairing, links and recovery on Debian's kernel and bluetoothd, in a QEMU guest
+	$(BIN)/python tests/bluez/run.py
 
 fuzz: venv  ## every decoder under a coverage-guided fuzzer; RUNS=inputs (Python 3.11 to 3.13)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt

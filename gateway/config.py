@@ -141,6 +141,11 @@ class BleSection(_Section):
     connect_timeout_s: float = Field(default=20.0, gt=0, le=120)
     retry_max_s: float = Field(default=60.0, gt=0, le=3600)
     racp_timeout_s: float = Field(default=30.0, gt=0, le=300)
+    silent_s: float = Field(default=900.0, gt=0, le=86_400)
+    adapter_silent_s: float = Field(default=120.0, gt=0, le=86_400)
+    reset_request: FilePath = Path("/run/iomt-gateway/adapter-reset")
+    pairing_window_s: float = Field(default=120.0, gt=0, le=600)
+    just_works: tuple[str, ...] = ()
 
 
 class LimitsSection(_Section):

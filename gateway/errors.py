@@ -55,6 +55,31 @@ class BondError(LinkError):
     cause = "bond"
 
 
+class PairingError(LinkError):
+    """A pairing that may not be, or that came to nothing: no window, another device, too weak, too often, a "no"."""
+
+    cause = "pairing"
+
+
+class AdapterError(LinkError):
+    """The Bluetooth adapter, bluetoothd or D-Bus is missing, blocked or dead; the rest of the gateway goes on."""
+
+    cause = "adapter"
+
+
+class QuarantineError(DeviceError):
+    """A wearable is not what it was, or contradicts itself; nothing is taken from it until a person decides.
+
+    `reason` is a short fixed word.
+    """
+
+    cause = "quarantine"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ProcedureError(DeviceError):
     """A control-point procedure failed, timed out, or its answer contradicts itself."""
 

@@ -9,14 +9,14 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 
 from gateway import __version__
+from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.collector import Backfill
+from gateway.ble.healing import LinkState
 from gateway.ble.inventory import Device, Inventory
-from gateway.ble.links import Links, LinkState
 from gateway.ble.radio import Radio
 from gateway.clock.book import ClockBook
 from gateway.clock.keeper import RELEASED_MS
@@ -34,7 +34,7 @@ from gateway.identity.keyring import KeyRing
 from gateway.identity.renewing import Renewer
 from gateway.identity.successor import Successor
 from gateway.identity.tls import client_context
-from gateway.model import Event, Lane, Link
+from gateway.model import SECURITY_EVENTS, Event, Lane, Link
 from gateway.observe import http, systemd
 from gateway.observe.card import Card, written_bytes
 from gateway.observe.metrics import GatewayMetrics
@@ -125,14 +125,14 @@ class Gateway:
         )
         self.uplink.on_backlog = self.pipeline.begin_segment
         self.inventory = Inventory.load(state_dir / "devices.json")
-        self.links: Links | None = None
+        self.bluetooth: Bluetooth | None = None
         self._missing = 0
         self._refused_list = b""
         self._card = Card(config.outbox.endurance_tbw)
         self.outbox.on_damage = self._tell_damage
         self.outbox.on_failure = self._tell_failure
 
-    async def run(self, radio: Callable[[], Coroutine[Any, Any, Radio | None]]) -> None:
+    async def run(self, radio: Radio | None) -> None:
         """Serve until SIGTERM or SIGINT, then make a last bundle, offer it to the broker, and return.
 
         SIGHUP says that a person has mended something: what was refused for good is offered again.
@@ -159,7 +159,7 @@ class Gateway:
             async with asyncio.TaskGroup() as group:
                 sealing = group.create_task(self.pipeline.run(), name="pipeline")
                 sending = group.create_task(self.uplink.run(), name="uplink")
-                collecting = group.create_task(self._collect(await radio()), name="ble")
+                collecting = group.create_task(self._collect(radio), name="ble")
                 timekeeping = group.create_task(self._keep_time(), name="clock")
                 renewing = group.create_task(self.renewer.run(), name="renewal")
                 watchdog = group.create_task(systemd.watchdog(), name="watchdog")
@@ -186,11 +186,11 @@ class Gateway:
             self._successor.take_over()
 
     async def _collect(self, radio: Radio | None) -> None:
-        """Serve the wearables, for ever. Raises an `ExceptionGroup` with a `LinkError` when the radio has gone."""
+        """Serve the wearables, for ever."""
         if radio is None:
             _log.warning("there is no radio: ble.adapter is none")
             return
-        self.links = Links(
+        self.bluetooth = Bluetooth(
             radio,
             self.inventory,
             self.config.ble,
@@ -201,7 +201,7 @@ class Gateway:
             clock=self.clock,
             book=self.clock_book,
         )
-        await self.links.run()
+        await self.bluetooth.run()
 
     async def _keep_time(self) -> None:
         """Judge the system's clock again and again."""
@@ -245,9 +245,11 @@ class Gateway:
         self.metrics.outbox_failures.labels(cause=OutboxWriteError.cause).inc()
         _log.warning("the disk refused to tidy up the outbox: %s", error)
 
-    def _device_event(self, code: str, address: str) -> None:
-        _log.info(code, extra={"device": address})
-        self.pipeline.event(code, address)
+    def _device_event(self, code: str, *details: int | str | bytes | None) -> None:
+        device = details[0] if details else None
+        _log.log(logging.WARNING if code in SECURITY_EVENTS else logging.INFO, code, extra={"device": device})
+        self.metrics.device_events.labels(code=code).inc()
+        self.pipeline.event(code, *details)
 
     def _device_error(self, error: DeviceError) -> None:
         _log.warning("%s", error, extra={"cause": error.cause})
@@ -287,16 +289,17 @@ class Gateway:
         self.metrics.clock_known.set(self.clock.source is not None)
         self.metrics.clock_error_seconds.set(self.clock.error_ms() / 1000)
         self.metrics.outbox_oldest_seconds.set(self.clock.age_s(stats.oldest_ms))
+        self.metrics.adapter_up.set(bool(self.bluetooth and self.bluetooth.adapter_up))
         states = Counter(state.value for state in self._states().values())
         for state in LinkState:
             self.metrics.devices.labels(state=state.value).set(states[state.value])
-        backfills = Counter(self.links.backfills.values() if self.links else ())
+        backfills = Counter(self.bluetooth.links.backfills.values() if self.bluetooth else ())
         for backfill in Backfill:
             self.metrics.backfills.labels(state=backfill.value).set(backfills[backfill])
         return self.metrics.render()
 
     def _states(self) -> Mapping[str, LinkState]:
-        return self.links.states if self.links else {}
+        return self.bluetooth.links.states if self.bluetooth else {}
 
     def status(self) -> api.Status:
         """The daemon at a glance, for the control API."""
@@ -323,7 +326,7 @@ class Gateway:
         )
 
     def _device_status(self, device: Device) -> api.DeviceStatus:
-        backfills = self.links.backfills if self.links else {}
+        backfills = self.bluetooth.links.backfills if self.bluetooth else {}
         clock = self.clock_book.get(device.address)
         return api.DeviceStatus(
             device.address,

@@ -48,17 +48,13 @@ def notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket
         yield listener
 
 
-async def no_radio() -> None:
-    return None
-
-
 def gateway(site: Site) -> Gateway:
     return Gateway(load(site.gateway_config, GatewayConfig))
 
 
 async def started(site: Site) -> tuple[Gateway, asyncio.Task[None]]:
     daemon = gateway(site)
-    task = asyncio.create_task(daemon.run(no_radio))
+    task = asyncio.create_task(daemon.run(None))
     async with asyncio.timeout(10):
         await daemon.outbox.grown()
     return daemon, task
@@ -86,7 +82,7 @@ async def test_sigterm_ends_it_in_order_and_systemd_hears_of_both(site: Site, no
 async def test_sighup_ends_the_pause_before_the_next_connection_and_nothing_else(site: Site) -> None:
     daemon = gateway(site)
     daemon.uplink._backoff = Backoff(3600.0, lambda _, longest: longest * 3600)
-    task = asyncio.create_task(daemon.run(no_radio))
+    task = asyncio.create_task(daemon.run(None))
 
     def failed() -> float:
         name = "iomt_gateway_uplink_reconnects_total"
@@ -153,7 +149,7 @@ async def test_a_box_that_boots_without_a_clock_says_so_and_tells_the_time_once_
     system = SystemClocks(boot=b"b" * 16, boot_ms=lambda: 40_000, sample=lambda: shown)
     site.gateway_config.write_text(site.gateway_config.read_text().replace('believe = "system"', 'believe = "auto"'))
     daemon = Gateway(load(site.gateway_config, GatewayConfig), clocks=system)
-    task = asyncio.create_task(daemon.run(no_radio))
+    task = asyncio.create_task(daemon.run(None))
     async with asyncio.timeout(10):
         await daemon.outbox.grown()
         assert daemon.clock.source is None

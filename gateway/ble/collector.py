@@ -24,7 +24,7 @@ from gateway.health import racp
 from gateway.health.crc import CrcError
 from gateway.model import Cursor, Extra, Frame, Reading, Reason
 
-Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
+Sink = Callable[[Sequence[Reading], Cursor | None], None]
 OnError = Callable[[DeviceError], None]
 
 
@@ -61,9 +61,9 @@ def uuid(characteristic: int) -> str:
 class Collector:
     """Collects from one wearable for as long as one link lasts.
 
-    `sink` takes readings of the device's stream, and the cursor they bring about; `on_error` takes what was wrong with
-    single values or transfers, after which collection goes on; `on_backfill` hears at every change whether all stored
-    records are here; `now_ms` tells gateway time.
+    `sink` takes readings, and the cursor they bring about; `on_error` takes what was wrong with single values or
+    transfers, after which collection goes on; `on_backfill` hears at every change whether all stored records are here;
+    `now_ms` tells gateway time.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Collector:
 
     def _on_live(self, item: Item) -> None:
         cursor = self._progress.live(item)
-        self._sink(self._device.stream, item.readings, cursor)
+        self._sink(item.readings, cursor)
         if item.sequence is not None and not self._progress.complete:
             self._fetch_after(0.0)
 
@@ -234,7 +234,7 @@ class Collector:
         held, self._held = self._held, []
         readings = [_from_store(reading) for item in held for reading in item.readings]
         if readings:
-            self._sink(self._device.stream, readings, cursor)
+            self._sink(readings, cursor)
 
     async def _begin(self) -> None:
         """Learn what the device is and how its clock stands; start to fetch what it has stored since the cursor."""

@@ -1,12 +1,17 @@
-"""Which wearable belongs to which stream, and whether it was ever paired: `devices.json` in the state directory."""
+"""The wearables of this gateway: `devices.json` in the state directory, schema 2; schema 1 is taken over.
+
+What a person or a pairing decides is on the disk before it counts. What was merely seen (signal, battery, when) is
+written along with that, and by `save`.
+"""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
+from gateway.ble.pairing import Security
 from gateway.ble.profiles import PROFILES
 from gateway.durable import write_durably
 from gateway.errors import ConfigError
@@ -21,34 +26,78 @@ def _known(name: str) -> str:
 Profile = Annotated[str, AfterValidator(_known)]
 """A name in `profiles.PROFILES`."""
 
+_FORM = ConfigDict(extra="forbid", ser_json_bytes="hex", val_json_bytes="hex")
+_SCHEMA: Literal[2] = 2
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    address: Annotated[str, Field(pattern=r"^([0-9A-F]{2}:){5}[0-9A-F]{2}$")]
-    profile: Profile
-    stream: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    paired: bool
+Text = Annotated[str, Field(max_length=128)]
+Stream = Annotated[bytes, Field(min_length=16, max_length=16)]
+_BONDS = {level.name.lower(): level for level in Security}
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _bond(name: object) -> Security:
+    if name not in _BONDS:
+        raise ValueError(f"is none of {', '.join(_BONDS)}")
+    return _BONDS[str(name)]
 
-    schema_: Annotated[Literal[1], Field(alias="schema")]
-    devices: tuple[_Entry, ...]
+
+_Bond = Annotated[Security, BeforeValidator(_bond), PlainSerializer(lambda bond: bond.name.lower())]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a wearable says it is (Device Information, 0x180A), and which services it has; "" where it does not say."""
+
+    __pydantic_config__: ClassVar = _FORM
+
+    make: Text = ""
+    model: Text = ""
+    serial: Text = ""
+    firmware: Text = ""
+    services: Text = ""
+    """A hash of its service table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """A wearable of this gateway."""
 
-    address: str
+    __pydantic_config__: ClassVar = _FORM
+
+    address: Annotated[str, Field(pattern=r"^([0-9A-F]{2}:){5}[0-9A-F]{2}$")]
     """Bluetooth address, upper case with colons."""
     profile: Profile
-    stream: bytes
-    """16 bytes; never a name."""
-    paired: bool
-    """It was paired once; if its bond is missing now, something is wrong and a person decides."""
+    stream: Stream | None = None
+    """16 bytes, never a name: whose readings these are; None: nobody said, so it yields none."""
+    since_ms: int = 0
+    """Stored records from before this moment (UTC milliseconds since 1970) are not this person's."""
+    users: tuple[tuple[int, Stream], ...] = ()
+    """Streams of a shared device's user slots; a slot that is not here yields nothing."""
+    bond: _Bond = Security.NONE
+    """What its pairing was worth; if the bond is missing now, a person decides."""
+    name: Text = ""
+    """What a person calls it; stays on this box."""
+    identity: Identity = field(default_factory=Identity)
+    quarantine: Text | None = None
+    """Why nothing is taken from it until a person releases it."""
+    last_seen_ms: int | None = None
+    rssi_dbm: int | None = None
+    battery_pct: int | None = None
+
+    @property
+    def assigned(self) -> bool:
+        """Somebody said whose readings these are."""
+        return self.stream is not None or bool(self.users)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    __pydantic_config__: ClassVar = _FORM
+
+    schema: Literal[2]
+    devices: tuple[Device, ...]
+
+
+_FILE = TypeAdapter(_File)
 
 
 class Inventory:
@@ -57,12 +106,14 @@ class Inventory:
     def __init__(self, path: Path, devices: tuple[Device, ...]) -> None:
         self._path = path
         self._devices = {device.address: device for device in devices}
+        self._seen = False
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read `path`; without a file there are no wearables. Raises `ConfigError` that names what is wrong."""
         try:
-            file = _File.model_validate_json(path.read_bytes(), strict=False)
+            document = json.loads(path.read_bytes())
+            file = _FILE.validate_json(json.dumps(_present(document)))
         except FileNotFoundError:
             return cls(path, ())
         except OSError as error:
@@ -70,10 +121,11 @@ class Inventory:
         except ValidationError as error:
             lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
             raise ConfigError("\n".join(lines)) from error
-        devices = tuple(Device(e.address, e.profile, bytes.fromhex(e.stream), e.paired) for e in file.devices)
-        if len({device.address for device in devices}) != len(devices):
+        except ValueError as error:
+            raise ConfigError(f"{path}: is not JSON: {error}") from error
+        if len({device.address for device in file.devices}) != len(file.devices):
             raise ConfigError(f"{path}: an address appears twice")
-        return cls(path, devices)
+        return cls(path, file.devices)
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -84,15 +136,44 @@ class Inventory:
         """What is known of `address`. Raises `KeyError` for one that is not here."""
         return self._devices[address]
 
-    def mark_paired(self, address: str) -> Device:
-        """Remember, on the disk before this returns, that `address` was paired. Raises `OSError` if it cannot."""
-        device = self._devices[address] = replace(self._devices[address], paired=True)
-        self._save()
-        return device
+    def __contains__(self, address: str) -> bool:
+        return address in self._devices
 
-    def _save(self) -> None:
-        entries = tuple(
-            _Entry(address=d.address, profile=d.profile, stream=d.stream.hex(), paired=d.paired) for d in self.devices
-        )
-        text = json.dumps({"schema": 1, "devices": [entry.model_dump() for entry in entries]}, indent=2)
-        write_durably(self._path, text.encode())
+    def put(self, device: Device) -> None:
+        """Add or replace a wearable, on the disk before this returns. Raises `OSError`; then nothing has changed."""
+        self._write(self._devices | {device.address: device})
+
+    def remove(self, address: str) -> None:
+        """Forget a wearable, on the disk before this returns. Raises `OSError`; then nothing has changed."""
+        self._write({known: device for known, device in self._devices.items() if known != address})
+
+    def seen(self, device: Device) -> None:
+        """Take note of what a wearable shows: when it was heard, signal, battery; `save` makes it durable."""
+        self._devices[device.address] = device
+        self._seen = True
+
+    def save(self) -> None:
+        """Write what was seen since the last time. Raises `OSError`."""
+        if self._seen:
+            self._write(self._devices)
+
+    def _write(self, devices: dict[str, Device]) -> None:
+        file = _FILE.dump_python(_File(_SCHEMA, tuple(devices.values())), mode="json")
+        write_durably(self._path, json.dumps(file, indent=2).encode())
+        self._devices = devices
+        self._seen = False
+
+
+def _present(document: Any) -> Any:  # noqa: ANN401 - JSON
+    """`document` in today's schema. Schema 1 knew only bonds that were authenticated."""
+    match document:
+        case {"schema": 1, "devices": [*entries], **rest} if not rest:
+            return {"schema": _SCHEMA, "devices": [_from_first(entry) for entry in entries]}
+    return document
+
+
+def _from_first(entry: Any) -> Any:  # noqa: ANN401 - JSON
+    match entry:
+        case {"paired": bool(paired), **rest}:
+            return {**rest, "bond": "authenticated" if paired else "none"}
+    return entry

@@ -1,46 +1,57 @@
-"""One task per wearable: connect, pair once, make sure the link is authenticated, collect, heal."""
+"""One task per wearable that is paired and assigned: wait until it is heard, connect, make sure, collect, heal."""
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from enum import Enum
+from dataclasses import replace
 from functools import partial
 
 from bleak import BleakClient
 from bleak.exc import BleakError
 
-from gateway.ble.collector import Backfill, Collector, OnError, Sink
-from gateway.ble.inventory import Device, Inventory
+from gateway.ble import about
+from gateway.ble.collector import Backfill, Collector, OnError
+from gateway.ble.guard import Guard
+from gateway.ble.healing import LinkMachine, LinkState
+from gateway.ble.inventory import Device, Inventory, Profile
+from gateway.ble.pairing import Security
 from gateway.ble.profiles import PROFILES
 from gateway.ble.profiles.times import DeviceTimes
-from gateway.ble.radio import Radio
+from gateway.ble.radio import Heard, Radio
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
-from gateway.errors import BondError, DeviceError, LinkError
-from gateway.model import Cursor
+from gateway.errors import BondError, DeviceError, LinkError, QuarantineError
+from gateway.model import Cursor, Reading
 
-OnEvent = Callable[[str, str], None]
+OnEvent = Callable[..., None]
+"""Takes (code, address, further details)."""
+Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
 
-_FIRST_RETRY_S = 0.25
+_UNHEARD_S = 300.0
+"""A wearable that advertises to its bonded peer alone is not always heard: it is tried now and then all the same."""
+_UNHEARD_TRY_S = 5.0
 _DISCONNECT_S = 5.0
+_SPEAKS = ("cgm", "plx")
+"""Profiles that say something by themselves while linked."""
 
 
-class LinkState(Enum):
-    """Where a wearable's link stands."""
-
-    DOWN = "link-down"
-    UP = "link-up"
-    BOND_LOST = "bond-lost"
+def initial_state(device: Device) -> LinkState:
+    """Where a wearable's link stands before anything was tried."""
+    if device.quarantine is not None:
+        return LinkState.QUARANTINED
+    if not device.assigned:
+        return LinkState.UNASSIGNED
+    return LinkState.UNPAIRED if device.bond is Security.NONE else LinkState.DOWN
 
 
 class Links:
     """The links to all wearables of the inventory.
 
     `cursors` are those that are durable; `sink` takes (stream, readings, cursor): what it is given together must become
-    durable together. `on_event` takes (code, address) with codes "link-up", "link-down", "paired" and "bond-lost";
-    `on_error` takes each `DeviceError`, after which the rest goes on.
+    durable together. `on_error` takes each `DeviceError`, after which the rest goes on. `on_change` is told whenever
+    the answer of `due` may have become another.
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class Links:
         on_error: OnError,
         clock: Clock,
         book: ClockBook,
+        on_change: Callable[[], None],
     ) -> None:
         self._radio = radio
         self._inventory = inventory
@@ -63,96 +75,219 @@ class Links:
         self._sink = sink
         self._on_event = on_event
         self._on_error = on_error
+        self._on_change = on_change
         self._clock = clock
         self._book = book
-        self._connecting = asyncio.Lock()
-        self.states = {device.address: LinkState.DOWN for device in inventory.devices}
-        """Link state by address, for the control API."""
-        self.backfills = dict.fromkeys(self.states, Backfill.OPEN)
+        self._time_s = asyncio.get_running_loop().time
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._nearby: dict[str, asyncio.Event] = {}
+        self._machines: dict[str, LinkMachine] = {}
+        self.backfills: dict[str, Backfill] = {}
         """By address, whether all that the wearable stores is here."""
+        self.connecting = asyncio.Lock()
+        """A controller makes one connection at a time; the others wait for their turn, in the order they came."""
+        for device in inventory.devices:
+            self._reset(device)
+
+    @property
+    def states(self) -> dict[str, LinkState]:
+        """Link state by address."""
+        return {address: machine.state for address, machine in self._machines.items()}
+
+    @property
+    def due(self) -> bool:
+        """Some wearable should be linked and is not."""
+        return any(machine.due for machine in self._machines.values())
+
+    @property
+    def last_value_s(self) -> float:
+        """When, by the loop's clock, any wearable last said something."""
+        return max((machine.heard_at for machine in self._machines.values()), default=0.0)
 
     async def run(self) -> None:
-        """Serve forever. Raises an `ExceptionGroup` with a `LinkError` when the radio itself has gone."""
-        async with asyncio.TaskGroup() as group:
-            for device in self._inventory.devices:
-                group.create_task(self._serve(device), name=f"link {device.address}")
-            await asyncio.shield(self._radio.lost)
-            raise LinkError("the radio has gone")
+        """Serve until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for device in self._inventory.devices:
+                    self._start(device.address)
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._group = None
+            self._tasks.clear()
 
-    async def _serve(self, device: Device) -> None:
-        """Keep one wearable linked; the pause between attempts doubles, jittered, until one succeeds."""
-        pause_s = _FIRST_RETRY_S
-        while True:
+    def refresh(self, address: str) -> None:
+        """The inventory has changed: end the wearable's link, and start anew if it is to have one."""
+        task = self._tasks.pop(address, None)
+        if task:
+            task.cancel()
+        if address not in self._inventory:
+            self._machines.pop(address, None)
+            self.backfills.pop(address, None)
+        else:
+            self._reset(self._inventory.get(address))
+            self._start(address, after=task)
+        self._on_change()
+
+    def heard(self, heard: Heard) -> None:
+        """A wearable is nearby."""
+        if heard.address in self._machines:
+            device = self._inventory.get(heard.address)
+            self._inventory.seen(replace(device, last_seen_ms=self._clock.now_ms(), rssi_dbm=heard.rssi_dbm))
+            self._nearby[heard.address].set()
+
+    def _reset(self, device: Device) -> None:
+        self._nearby.setdefault(device.address, asyncio.Event())
+        self.backfills.setdefault(device.address, Backfill.OPEN)
+        self._machines[device.address] = LinkMachine(
+            initial_state(device),
+            retry_max_s=self._config.retry_max_s,
+            silent_s=self._config.silent_s if device.profile in _SPEAKS else None,
+            jitter=lambda: random.uniform(0.5, 1.0),
+        )
+
+    def _start(self, address: str, *, after: asyncio.Task[None] | None = None) -> None:
+        if self._group and self._machines[address].due:
+            self._tasks[address] = self._group.create_task(self._serve(address, after), name=f"link {address}")
+
+    async def _serve(self, address: str, after: asyncio.Task[None] | None) -> None:
+        """Keep one wearable linked until it is cancelled or quarantined."""
+        if after:
+            await asyncio.wait([after])
+        machine = self._machines[address]
+        while machine.due:
+            nearby = await self._wait(address, machine)
             try:
-                await self._session(self._inventory.get(device.address))
+                await self._session(self._inventory.get(address), machine, nearby=nearby)
+            except QuarantineError as error:
+                self._on_error(error)
+                self._quarantine(address, machine, error)
             except BondError as error:
-                self._enter(device, LinkState.BOND_LOST)
                 self._on_error(error)
+                self._enter(address, machine, machine.bond_lost)
             except DeviceError as error:
-                if self.states[device.address] is LinkState.UP:
-                    self._enter(device, LinkState.DOWN)
-                    pause_s = _FIRST_RETRY_S
                 self._on_error(error)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, self._config.retry_max_s)
+                self._enter(address, machine, machine.down)
+            except asyncio.CancelledError:
+                machine.down(self._time_s())
+                raise
 
-    async def _session(self, device: Device) -> None:
+    async def _wait(self, address: str, machine: LinkMachine) -> bool:
+        """Sit the pause out, then wait for the wearable; False: it was not heard, try it all the same."""
+        await asyncio.sleep(max(0.0, machine.next_try - self._time_s()))
+        nearby = self._nearby[address]
+        try:
+            async with asyncio.timeout(_UNHEARD_S):
+                await nearby.wait()
+        except TimeoutError:
+            return False
+        nearby.clear()
+        return True
+
+    async def _session(self, device: Device, machine: LinkMachine, *, nearby: bool) -> None:
         """One connection from first to last. Ends by a `DeviceError`."""
-        if device.paired and not await self._radio.bonded(device.address):
+        if not await self._radio.bonded(device.address):
             raise BondError(f"{device.address}: was paired, but its bond is missing here; pair it again")
+        guard = Guard(device)
+
+        def take(readings: Sequence[Reading], cursor: Cursor | None) -> None:
+            machine.heard(self._time_s())
+            self._hand_on(device, guard, readings, cursor)
+
+        def on_error(error: DeviceError) -> None:
+            machine.heard(self._time_s())
+            self._on_error(error)
+
         collector = Collector(
             device,
             PROFILES[device.profile](device.address, DeviceTimes(device.address, self._clock, self._book)),
             cursor=self._cursors.get(device.address),
-            sink=self._sink,
-            on_error=self._on_error,
+            sink=take,
+            on_error=on_error,
             on_backfill=partial(self.backfills.__setitem__, device.address),
             racp_timeout_s=self._config.racp_timeout_s,
             now_ms=self._clock.now_ms,
         )
+        timeout_s = self._config.connect_timeout_s
         try:
-            client = await self._connect(device, collector.end)
+            client = await self.connect(device.address, collector.end, timeout_s if nearby else _UNHEARD_TRY_S)
             try:
-                await self._secure(device, client)
-                self._enter(device, LinkState.UP)
-                await collector.run(client)
+                await self._make_sure(device, client, guard)
+                self._enter(device.address, machine, machine.up)
+                silence = asyncio.create_task(self._listen(device.address, machine, collector))
+                try:
+                    await collector.run(client)
+                finally:
+                    silence.cancel()
             finally:
                 self._cursors[device.address] = collector.cursor
-                await _disconnect(client)
+                await disconnect(client)
         except (BleakError, TimeoutError) as error:
-            raise LinkError(f"{device.address}: {error}") from error
+            raise LinkError(f"{device.address}: {error or 'did not answer in time'}") from error
 
-    async def _connect(self, device: Device, on_disconnect: Callable[[], None]) -> BleakClient:
-        """A controller makes one connection at a time; the others wait for their turn."""
-        async with self._connecting:
-            return await self._radio.connect(
-                device.address, timeout_s=self._config.connect_timeout_s, on_disconnect=on_disconnect
-            )
+    async def connect(self, address: str, on_disconnect: Callable[[], None], timeout_s: float) -> BleakClient:
+        """Connect when it is this one's turn. Raises as `Radio.connect`."""
+        async with self.connecting:
+            return await self._radio.connect(address, timeout_s=timeout_s, on_disconnect=on_disconnect)
 
-    async def _secure(self, device: Device, client: BleakClient) -> None:
-        """Pair if that was never done, and take nothing over a link that a man in the middle could read.
-
-        A gateway that was killed between the bond and its note in the inventory finds the bond and notes it now.
-        """
-        if not device.paired:
-            if not await self._radio.bonded(device.address):
-                await self._radio.pair(client)
-            try:
-                self._inventory.mark_paired(device.address)
-            except OSError as error:
-                raise LinkError(f"{device.address}: cannot be noted as paired: {error.strerror}") from error
-            self._on_event("paired", device.address)
-        if not await self._radio.authenticated(client):
+    async def _make_sure(self, device: Device, client: BleakClient, guard: Guard) -> None:
+        """Take nothing over a link that is weaker than its profile demands, nor from another wearable than it was."""
+        if min(device.bond, await self._radio.security(client)) < required_security(self._config, device.profile):
             raise LinkError(f"{device.address}: the link is not authenticated")
+        identity = guard.identified(await about.identity(client))
+        battery = await about.battery_pct(client)
+        if battery is not None:
+            self._inventory.seen(replace(self._inventory.get(device.address), battery_pct=battery))
+        if identity != device.identity:
+            try:
+                self._inventory.put(replace(self._inventory.get(device.address), identity=identity))
+            except OSError as error:
+                raise LinkError(f"{device.address}: cannot be noted: {error.strerror}") from error
 
-    def _enter(self, device: Device, state: LinkState) -> None:
+    def _hand_on(self, device: Device, guard: Guard, readings: Sequence[Reading], cursor: Cursor | None) -> None:
+        """Readings to their streams; the cursor goes with the last of them, and without any it waits for the next."""
+        routed = guard.route(readings)
+        if routed.withheld:
+            self._on_event("withheld", device.address, routed.withheld)
+        last = next(reversed(routed.streams), None)
+        for stream, own in routed.streams.items():
+            self._sink(stream, own, cursor if stream is last else None)
+
+    async def _listen(self, address: str, machine: LinkMachine, collector: Collector) -> None:
+        """End a link on which nothing is said any more."""
+        while machine.silent_at is not None:
+            wait_s = machine.silent_at - self._time_s()
+            if wait_s <= 0:
+                self._on_event("link-silent", address)
+                collector.end()
+                return
+            await asyncio.sleep(wait_s)
+
+    def _quarantine(self, address: str, machine: LinkMachine, error: QuarantineError) -> None:
+        """Until a person releases it; if the disk refuses, it is told apart again after the next start."""
+        try:
+            self._inventory.put(replace(self._inventory.get(address), quarantine=error.reason))
+        except OSError as failure:
+            self._on_error(LinkError(f"{address}: cannot be noted: {failure.strerror}"))
+        machine.state = LinkState.QUARANTINED
+        self._on_event("quarantined", address, error.reason)
+        self._on_change()
+
+    def _enter(self, address: str, machine: LinkMachine, change: Callable[[float], None]) -> None:
         """Tell a change of state once."""
-        if self.states[device.address] is not state:
-            self.states[device.address] = state
-            self._on_event(state.value, device.address)
+        before = machine.state
+        change(self._time_s())
+        if machine.state is not before:
+            self._on_event(machine.state.value, address)
+        self._on_change()
 
 
-async def _disconnect(client: BleakClient) -> None:
+def required_security(config: BleSection, profile: Profile) -> Security:
+    """What a bond must be worth for this kind of wearable."""
+    return Security.ENCRYPTED if profile in config.just_works else Security.AUTHENTICATED
+
+
+async def disconnect(client: BleakClient) -> None:
     """End a link that may have ended already."""
     with suppress(BleakError, TimeoutError):
         async with asyncio.timeout(_DISCONNECT_S):

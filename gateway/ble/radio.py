@@ -1,22 +1,62 @@
-"""What the gateway needs of a radio, and the real one: BlueZ through bleak."""
+"""What the gateway needs of a radio; the real one is `bluez.BluezRadio`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
-from bleak import BleakClient, BleakScanner
-from bleak_retry_connector import establish_connection
-from bleak_retry_connector.bluez import get_device_by_adapter
+from bleak import BleakClient
+from bleak.backends.scanner import AdvertisementData
 
-from gateway.errors import LinkError
+from gateway.ble.pairing import Prompt, Security
+
+_SIG_UUID = "-0000-1000-8000-00805f9b34fb"
+
+Ask = Callable[[Prompt], Awaitable[int]]
+"""Puts a question to the person who pairs: the passkey for `Method.ENTER`, else any number for "yes".
+
+Raises `PairingError` for "no".
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One advertisement."""
+
+    address: str
+    name: str | None
+    services: frozenset[int]
+    """16-bit UUIDs."""
+    rssi_dbm: int
+
+    @classmethod
+    def of(cls, address: str, data: AdvertisementData) -> "Heard":
+        """From bleak's."""
+        services = frozenset(int(uuid[4:8], 16) for uuid in data.service_uuids if uuid.endswith(_SIG_UUID))
+        return cls(address, data.local_name, services, data.rssi)
+
+
+OnHeard = Callable[[Heard], None]
 
 
 class Radio(Protocol):
     """Makes links to wearables and knows what they are worth."""
 
-    @property
-    def lost(self) -> asyncio.Future[None]:
-        """Done when the radio has gone for good."""
+    async def open(self, ask: Ask) -> asyncio.Future[None]:
+        """Take the adapter into use; who wants to pair is judged by `ask`.
+
+        Returns a future that is done when the adapter has gone. Raises `AdapterError` that says what is missing.
+        """
+
+    async def close(self) -> None:
+        """Let go of the adapter; `open` may be called again."""
+
+    async def reset(self) -> None:
+        """Switch the adapter off; `open` switches it on. Raises `AdapterError`."""
+
+    def scan(self, on_heard: OnHeard) -> AbstractAsyncContextManager[object]:
+        """Listen while entered. Entering raises `bleak.exc.BleakError`."""
 
     async def connect(self, address: str, *, timeout_s: float, on_disconnect: Callable[[], None]) -> BleakClient:
         """Connect, encrypt if bonded, discover services; one attempt at a time.
@@ -24,55 +64,14 @@ class Radio(Protocol):
         Raises `LinkError`, `bleak.exc.BleakError` or `TimeoutError`.
         """
 
-    async def pair(self, client: BleakClient) -> None:
-        """Make an authenticated bond. Raises `LinkError` or `bleak.exc.BleakError`."""
+    async def pair(self, client: BleakClient) -> Security:
+        """Make a bond; returns the most it can be worth. Raises `PairingError` or `bleak.exc.BleakError`."""
+
+    async def unpair(self, address: str) -> None:
+        """Forget the keys of `address`, if there are any, and end its link. Raises `bleak.exc.BleakError`."""
 
     async def bonded(self, address: str) -> bool:
         """Whether the keys of an earlier pairing are kept."""
 
-    async def authenticated(self, client: BleakClient) -> bool:
-        """Whether this link is encrypted under a bond that a man in the middle could not have made."""
-
-
-class BluezRadio:
-    """A Bluetooth adapter under BlueZ.
-
-    Without a pairing agent of our own BlueZ would pair by "Just Works", which anybody in the middle can do, and it does
-    not tell how a bond was made. So this radio never pairs; it uses bonds that a person made with `bluetoothctl` by
-    passkey or numeric comparison, and takes them at that person's word.
-    """
-
-    def __init__(self, adapter: str) -> None:
-        self._adapter = adapter
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def connect(self, address: str, *, timeout_s: float, on_disconnect: Callable[[], None]) -> BleakClient:
-        """As `Radio.connect`; the search counts towards `timeout_s`."""
-        async with asyncio.timeout(timeout_s):
-            device = await get_device_by_adapter(address, self._adapter)
-            if device is None:
-                device = await BleakScanner.find_device_by_address(
-                    address, timeout=timeout_s, bluez={"adapter": self._adapter}
-                )
-            if device is None:
-                raise LinkError(f"{address}: not heard in {timeout_s:g} s")
-            return await establish_connection(
-                BleakClient,
-                device,
-                address,
-                disconnected_callback=lambda _client: on_disconnect(),
-                bluez={"adapter": self._adapter},
-            )
-
-    async def pair(self, client: BleakClient) -> None:
-        """Refuse."""
-        raise LinkError(f"{client.address}: not paired; pair it with bluetoothctl by passkey or numeric comparison")
-
-    async def bonded(self, address: str) -> bool:
-        """Whether BlueZ keeps a bond."""
-        device = await get_device_by_adapter(address, self._adapter)
-        return device is not None and bool(device.details.get("props", {}).get("Bonded"))
-
-    async def authenticated(self, client: BleakClient) -> bool:
-        """Whether BlueZ keeps a bond; see the class for what that is worth."""
-        return await self.bonded(client.address)
+    async def security(self, client: BleakClient) -> Security:
+        """The most this link can be worth; what its pairing was worth bounds it too."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from bleak.exc import BleakError
 
 from gateway.ble.capture import Capture, Tell
+from gateway.ble.pairing import Prompt
 from gateway.cli import common, daemon
 from gateway.config import GatewayConfig, load
-from gateway.errors import ConfigError, LinkError
+from gateway.errors import ConfigError, LinkError, PairingError
 
 _PROGRESS = 100
 
@@ -66,10 +67,11 @@ def _capture(arguments: argparse.Namespace) -> int:
 
 
 async def _run(config: GatewayConfig, arguments: argparse.Namespace, tell: Tell) -> None:
-    radio = await daemon.radio(config)
+    radio = daemon.radio(config)
     if radio is None:
         raise ConfigError("ble.adapter: is none; name one that can reach the wearable")
     capture = Capture(values=not arguments.no_values, tell=tell)
+    await radio.open(_nobody_pairs)
     try:
         client = await radio.connect(
             arguments.address, timeout_s=config.ble.connect_timeout_s, on_disconnect=capture.end
@@ -80,3 +82,9 @@ async def _run(config: GatewayConfig, arguments: argparse.Namespace, tell: Tell)
             await client.disconnect()
     except (BleakError, TimeoutError) as error:
         raise LinkError(f"{arguments.address}: {error}") from error
+    finally:
+        await radio.close()
+
+
+async def _nobody_pairs(prompt: Prompt) -> int:
+    raise PairingError(f"{prompt.address}: asks to pair")

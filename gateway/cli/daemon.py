@@ -7,7 +7,8 @@ from pathlib import Path
 
 import h11
 
-from gateway.ble.radio import BluezRadio, Radio
+from gateway.ble.bluez import BluezRadio
+from gateway.ble.radio import Radio
 from gateway.cli import common
 from gateway.config import GatewayConfig, load
 from gateway.control import api
@@ -26,7 +27,7 @@ def add_parser(commands: common.Subparsers) -> None:
     status.set_defaults(command=_status)
 
 
-async def radio(config: GatewayConfig) -> Radio | None:
+def radio(config: GatewayConfig) -> Radio | None:
     """The radio that the configuration names; virtual ones need the `lab` extra."""
     kind, _, path = config.ble.adapter.partition(":")
     if kind == "none":
@@ -34,10 +35,10 @@ async def radio(config: GatewayConfig) -> Radio | None:
     if kind != "virtual":
         return BluezRadio(kind)
     try:
-        from gateway.lab.radio import open_radio
+        from gateway.lab.radio import VirtualRadio
     except ModuleNotFoundError as error:
         raise ConfigError(f"ble.adapter: {error.name} is missing; install iomt-gateway[lab]") from error
-    return await open_radio(Path(path), config.gateway.state_dir / "bonds.json")
+    return VirtualRadio(Path(path), config.gateway.state_dir / "bonds.json")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -47,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
     log.configure(config.log.level, config.log.format)
 
     async def main() -> None:
-        await Gateway(config).run(lambda: radio(config))
+        await Gateway(config).run(radio(config))
 
     try:
         asyncio.run(main())

@@ -28,6 +28,7 @@ from typing_extensions import override
 T = TypeVar("T")
 
 _MTU = 517
+_STOP_S = 0.5
 
 
 def _uuid(uuid: core.UUID) -> str:
@@ -38,6 +39,30 @@ def _retrieved(work: asyncio.Task[Any]) -> None:
     """Nobody may be left to hear of an error on a link that has ended."""
     if not work.cancelled():
         work.exception()
+
+
+async def _translated(address: str, awaitable: Awaitable[T]) -> T:
+    """Wait, with bumble's errors as bleak's.
+
+    Bumble cancels whatever waits on a link or radio that ends, which would silently end the waiting task, and
+    loses cancellations that come together with an answer.
+    """
+    waiting = asyncio.current_task()
+    try:
+        answer = await awaitable
+    except ATT_Error as error:
+        raise BleakGATTProtocolError(error.error_code) from error
+    except core.TimeoutError as error:
+        raise BleakDeviceNotFoundError(address, f"{address}: does not answer") from error
+    except BaseBumbleError as error:
+        raise BleakError(f"{address}: {error}") from error
+    except asyncio.CancelledError:
+        if waiting and waiting.cancelling():
+            raise
+        raise BleakError(f"{address}: the link ended") from None
+    if waiting and waiting.cancelling():
+        raise asyncio.CancelledError
+    return answer
 
 
 class BumbleClient(BaseBleakClient):
@@ -56,6 +81,7 @@ class BumbleClient(BaseBleakClient):
         self._host = host
         self._peer: Peer | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._works: set[asyncio.Task[Any]] = set()
 
     @property
     @override
@@ -81,7 +107,7 @@ class BumbleClient(BaseBleakClient):
     async def connect(self, pair: bool, **_kwargs: object) -> None:
         if self._peer:
             raise BleakError(f"{self.address}: already connected")
-        connection = await self._translated(self._host.connect_le(self.address, timeout=self._timeout))
+        connection = await _translated(self.address, self._host.connect_le(self.address, timeout=self._timeout))
         connection.on(Connection.EVENT_DISCONNECTION, self._on_disconnection)
         self._peer = Peer(connection)
         self._ended = asyncio.get_running_loop().create_future()
@@ -135,7 +161,7 @@ class BumbleClient(BaseBleakClient):
     async def disconnect(self) -> None:
         if self._peer:
             with suppress(BleakError):  # it has ended meanwhile
-                await self._translated(self._peer.connection.disconnect())
+                await _translated(self.address, self._peer.connection.disconnect())
 
     @override
     async def pair(self, *_args: object, **_kwargs: object) -> None:
@@ -158,42 +184,19 @@ class BumbleClient(BaseBleakClient):
 
         Bumble's own `cancel_on_disconnection` is not enough: `asyncio.wait_for`, which it uses below, loses a
         cancellation that comes together with an answer (Python 3.11), and then waits out ATT's 30 s on a dead link.
+        What is no longer waited for runs on: an answer to a request that was cancelled would end the radio.
         """
         ended = self._ended
         self._connected()
         work = asyncio.create_task(coroutine)
+        self._works.add(work)
+        work.add_done_callback(self._works.discard)
         work.add_done_callback(_retrieved)
-        try:
-            await asyncio.wait((work, ended), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not work.done():
-                work.cancel()
+        await asyncio.wait((work, ended), return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
+            work.cancel()
             raise BleakError(f"{self.address}: the link ended")
-        return await self._translated(work)
-
-    async def _translated(self, awaitable: Awaitable[T]) -> T:
-        """Wait, with bumble's errors as bleak's.
-
-        Bumble cancels whatever waits on a link or radio that ends, which would silently end the waiting task, and
-        loses cancellations that come together with an answer.
-        """
-        waiting = asyncio.current_task()
-        try:
-            answer = await awaitable
-        except ATT_Error as error:
-            raise BleakGATTProtocolError(error.error_code) from error
-        except core.TimeoutError as error:
-            raise BleakDeviceNotFoundError(self.address, f"{self.address}: does not answer") from error
-        except BaseBumbleError as error:
-            raise BleakError(f"{self.address}: {error}") from error
-        except asyncio.CancelledError:
-            if waiting and waiting.cancelling():
-                raise
-            raise BleakError(f"{self.address}: the link ended") from None
-        if waiting and waiting.cancelling():
-            raise asyncio.CancelledError
-        return answer
+        return await _translated(self.address, work)
 
     @override
     async def read_gatt_char(
@@ -258,12 +261,16 @@ class BumbleScanner(BaseBleakScanner):
     async def start(self) -> None:
         self.seen_devices = {}
         self._host.on(Device.EVENT_ADVERTISEMENT, self._on_advertisement)
-        await self._host.start_scanning(active=self._active)
+        await _translated("scan", self._host.start_scanning(active=self._active))
 
     @override
     async def stop(self) -> None:
         self._host.remove_listener(Device.EVENT_ADVERTISEMENT, self._on_advertisement)
-        await self._host.stop_scanning()
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await _translated("scan", self._host.stop_scanning())
+        except TimeoutError as error:
+            raise BleakError("the radio does not answer") from error
 
     def _on_advertisement(self, advertisement: Advertisement) -> None:
         data = _advertisement_data(advertisement)

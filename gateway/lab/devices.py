@@ -56,6 +56,7 @@ class Cgm(Peripheral):
         pace: CgmPace | None = None,
     ) -> None:
         super().__init__(link, name="Virtual CGM", address=address, service=0x181F, ledger=ledger)
+        self.tell_about_itself()
         self._pace = pace or CgmPace()
         self._glucose = Glucose(seed)
         self._clock_error = timedelta(0)
@@ -154,6 +155,7 @@ class GlucoseMeter(Peripheral):
         backlog: int = 0,
     ) -> None:
         super().__init__(link, name="Virtual glucose meter", address=address, service=0x1808, ledger=ledger)
+        self.tell_about_itself()
         self._glucose = Glucose(seed + 1)
         self._interval_s = interval_s
         self._clock_error = timedelta(seconds=clock_error_s)
@@ -231,6 +233,7 @@ class PulseOximeter(Peripheral):
         spot_check_every: int = 10,
     ) -> None:
         super().__init__(link, name="Virtual oximeter", address=address, service=0x1822, ledger=ledger)
+        self.tell_about_itself()
         self._body = Oximetry(seed + 2)
         self._interval_s = interval_s
         self._spot_check_every = spot_check_every

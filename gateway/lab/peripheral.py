@@ -1,8 +1,8 @@
 """A virtual wearable's common part: a static address, a secure GATT server, and a ledger of what it measured.
 
-Every value and every subscription demands a link that is encrypted under an authenticated key; anything less is ATT
-error 0x05. Subscriptions are forgotten when a link ends, as the Core specification asks of clients without a bond and
-as cautious wearables do for all.
+Every value and every subscription demands a link that is encrypted under an authenticated key (any key, if it has
+neither display nor buttons); anything less is ATT error 0x05. Subscriptions are forgotten when a link ends, as the Core
+specification asks of clients without a bond and as cautious wearables do for all.
 """
 
 import asyncio
@@ -31,13 +31,14 @@ from bumble.gatt import (
 )
 from bumble.hci import Address
 from bumble.host import Host
-from bumble.keys import MemoryKeyStore
+from bumble.keys import MemoryKeyStore, PairingKeys
 from bumble.link import LocalLink
 from bumble.transport.common import AsyncPipeSink
 
 from gateway.lab.air import VirtualController
-from gateway.lab.radio import secure_pairing
+from gateway.lab.pairing import Wearer
 
+GATEWAY_ADDRESS = "F0:00:00:00:00:99"
 _ZONE = timezone(timedelta(hours=1))
 """The wearables' local time; what has no zone on the air is told in it."""
 _NO_ACCESS = Attribute.Permissions(0)
@@ -130,8 +131,27 @@ class Peripheral:
         )
         self.device = Device(config=configuration, host=Host(controller, AsyncPipeSink(controller)))
         self.keys = self.device.keystore = MemoryKeyStore()
-        self.device.pairing_config_factory = secure_pairing
+        self.wearer = Wearer()
+        """Its display and keys; another may take its place before pairing."""
+        self.device.pairing_config_factory = lambda connection: self.wearer.secure(connection)  # noqa: PLW0108 - late
+        self.serial = address.replace(":", "")
+        self.battery_pct = 80
         self.device.on(Device.EVENT_CONNECTION, self._on_connection)
+
+    def tell_about_itself(self) -> None:
+        """Device information and battery, for anybody to read."""
+        self.add_service(
+            0x180A,
+            _public(0x2A29, lambda: b"iomt-gateway"),
+            _public(0x2A24, self.device.name.encode),
+            _public(0x2A25, lambda: self.serial.encode()),  # noqa: PLW0108 - it may change
+            _public(0x2A26, lambda: b"1"),
+        )
+        self.add_service(0x180F, _public(0x2A19, lambda: bytes([self.battery_pct])))
+
+    async def take_bond(self, keys: PairingKeys) -> None:
+        """Know the gateway already."""
+        await self.keys.update(GATEWAY_ADDRESS, keys)
 
     async def start(self) -> None:
         """Come on the air."""
@@ -234,7 +254,8 @@ class Peripheral:
         """Any encryption sets bumble's `authenticated`, "Just Works" too; only the stored key tells the truth."""
         connection = bearer if isinstance(bearer, Connection) else bearer.connection
         keys = await self.keys.get(str(connection.peer_address))
-        if not (connection.encryption and keys and keys.ltk and keys.ltk.authenticated):
+        enough = keys and keys.ltk and (keys.ltk.authenticated or not self.wearer.authenticates)
+        if not (connection.encryption and enough):
             raise ATT_Error(ATT_INSUFFICIENT_AUTHENTICATION_ERROR)
 
     def subscribers(self, characteristic: Characteristic[bytes]) -> list[Connection]:
@@ -273,3 +294,9 @@ class Peripheral:
     def _on_connection(self, connection: Connection) -> None:
         self._ledger.link(self.address, up=True)
         connection.on(Connection.EVENT_DISCONNECTION, lambda _reason: self._ledger.link(self.address, up=False))
+
+
+def _public(uuid: int, read: Read) -> Characteristic[bytes]:
+    """A characteristic that anybody may read."""
+    value: AttributeValue[bytes] = AttributeValue(read=lambda _connection: read())
+    return Characteristic(UUID.from_16_bits(uuid), Characteristic.Properties.READ, Attribute.READABLE, value)

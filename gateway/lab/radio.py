@@ -5,93 +5,33 @@ file, written through to the disk before a pairing counts.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bleak import BleakClient
+from bleak import BleakClient, BleakScanner
+from bleak.backends.device import BLEDevice
+from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakError
 from bumble.core import BaseBumbleError
 from bumble.device import Connection, Device, DeviceConfiguration
 from bumble.hci import Address, HCI_Error, HCI_ErrorCode
-from bumble.keys import KeyStore, PairingKeys
-from bumble.pairing import PairingConfig, PairingDelegate
+from bumble.pairing import PairingConfig
 from bumble.transport import open_transport
-from bumble.transport.common import Transport
 
-from gateway.durable import write_durably
-from gateway.errors import BondError, ConfigError, LinkError
-from gateway.lab.bumble_backend import BumbleClient
+from gateway.ble.pairing import Security
+from gateway.ble.radio import Ask, Heard, OnHeard
+from gateway.errors import AdapterError, BondError, PairingError
+from gateway.lab.bonds import BondStore
+from gateway.lab.bumble_backend import BumbleClient, BumbleScanner
+from gateway.lab.pairing import GatewayDelegate
+from gateway.lab.peripheral import GATEWAY_ADDRESS
 
-_ADDRESS = "F0:00:00:00:00:99"
+if TYPE_CHECKING:
+    from bumble.transport.common import Transport
+
 _POWER_ON_S = 5.0
-
-
-class AcceptingDelegate(PairingDelegate):
-    """Has a display and two buttons, and always presses "yes": numeric comparison, for virtual parties only."""
-
-    def __init__(self) -> None:
-        # No identity keys are exchanged: everybody here has a static address.
-        encryption_only = PairingDelegate.KeyDistribution.DISTRIBUTE_ENCRYPTION_KEY
-        super().__init__(
-            PairingDelegate.DISPLAY_OUTPUT_AND_YES_NO_INPUT,
-            local_initiator_key_distribution=encryption_only,
-            local_responder_key_distribution=encryption_only,
-        )
-
-    async def compare_numbers(self, number: int, digits: int) -> bool:
-        """Confirm that both sides show the same number."""
-        del number, digits
-        return True
-
-
-def secure_pairing(_connection: Connection) -> PairingConfig:
-    """LE Secure Connections with protection against a man in the middle, and a bond."""
-    return PairingConfig(sc=True, mitm=True, bonding=True, delegate=AcceptingDelegate())
-
-
-class BondStore(KeyStore):
-    """Link keys by peer address in a JSON file of mode 0600, renamed into place once it is on the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._bonds = _load_bonds(path)
-
-    async def get(self, name: str) -> PairingKeys | None:
-        """Keys for the peer, or None. bumble marks a public address by a suffix; here all are random."""
-        keys = self._bonds.get(name)
-        return PairingKeys.from_dict(keys) if keys else None
-
-    async def get_all(self) -> list[tuple[str, PairingKeys]]:
-        """All peers with their keys."""
-        return [(name, PairingKeys.from_dict(keys)) for name, keys in self._bonds.items()]
-
-    async def update(self, name: str, keys: PairingKeys) -> None:
-        """Keep keys of a peer."""
-        self._bonds[name] = keys.to_dict()
-        self._save()
-
-    async def delete(self, name: str) -> None:
-        """Forget a peer."""
-        if self._bonds.pop(name, None):
-            self._save()
-
-    def _save(self) -> None:
-        """Written on the loop: it happens once per pairing, and the pairing must wait for it."""
-        write_durably(self._path, json.dumps(self._bonds, indent=2).encode())
-
-
-def _load_bonds(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        bonds: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        for keys in bonds.values():
-            PairingKeys.from_dict(keys)
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: is not a file of bonds: {error}") from error
-    return bonds
 
 
 def _key_missing(error: BaseException | None) -> bool:
@@ -99,33 +39,75 @@ def _key_missing(error: BaseException | None) -> bool:
 
 
 class VirtualRadio:
-    """A `gateway.ble.radio.Radio` whose controller is virtual."""
+    """A `gateway.ble.radio.Radio` whose controller is virtual.
 
-    def __init__(self, host: Device, transport: Transport) -> None:
-        self._host = host
-        self._transport = transport
+    Its air is the socket at `socket_path`; bonds lie in `keystore`. Raises `ConfigError` if those cannot be read.
+    """
 
-    @property
-    def lost(self) -> asyncio.Future[None]:
-        """Done when the controller has gone."""
-        return self._transport.source.terminated
+    def __init__(self, socket_path: Path, keystore: Path) -> None:
+        self._socket_path = socket_path
+        self._bonds = BondStore(keystore)
+        self._host: Device | None = None
+        self._transport: Transport | None = None
+
+    async def open(self, ask: Ask) -> asyncio.Future[None]:
+        """As `Radio.open`."""
+        try:
+            transport = await open_transport(f"unix-client:{self._socket_path}")
+        except OSError as error:
+            raise AdapterError(f"{self._socket_path}: no virtual radio listens there: {error.strerror}") from error
+        configuration = DeviceConfiguration(name="gateway", address=Address(GATEWAY_ADDRESS))
+        host = Device.from_config_with_hci(configuration, transport.source, transport.sink)
+        host.keystore = self._bonds
+
+        def secure(connection: Connection) -> PairingConfig:
+            peer = connection.peer_address.to_string(with_type_qualifier=False)
+            return PairingConfig(sc=True, mitm=True, bonding=True, delegate=GatewayDelegate(peer, ask))
+
+        host.pairing_config_factory = secure
+        try:
+            async with asyncio.timeout(_POWER_ON_S):
+                await host.power_on()
+        except (TimeoutError, BaseBumbleError, BleakError) as error:
+            await transport.close()
+            raise AdapterError(f"{self._socket_path}: the virtual controller does not answer") from error
+        self._host, self._transport = host, transport
+        return transport.source.terminated
+
+    async def close(self) -> None:
+        """Leave the air."""
+        transport, self._host, self._transport = self._transport, None, None
+        if transport:
+            await transport.close()
+
+    async def reset(self) -> None:
+        """As `Radio.reset`: a socket that closes is a controller that has gone."""
+        if self._transport:
+            await self._transport.close()
 
     @property
     def host(self) -> Device:
-        """The host, for a `BleakScanner(backend=BumbleScanner, host=...)`."""
+        """The host while open. Raises `AdapterError` otherwise."""
+        if self._host is None:
+            raise AdapterError(f"{self._socket_path}: is not in use")
         return self._host
 
-    async def connect(self, address: str, *, timeout_s: float, on_disconnect: Callable[[], None]) -> BleakClient:
-        """Connect, encrypt if bonded, discover services.
+    def scan(self, on_heard: OnHeard) -> AbstractAsyncContextManager[object]:
+        """As `Radio.scan`."""
 
-        Raises `BleakError`; `BondError` if the wearable has no key for the bond that is kept here.
-        """
+        def detected(device: BLEDevice, data: AdvertisementData) -> None:
+            on_heard(Heard.of(device.address, data))
+
+        return BleakScanner(detected, backend=BumbleScanner, host=self.host)
+
+    async def connect(self, address: str, *, timeout_s: float, on_disconnect: Callable[[], None]) -> BleakClient:
+        """As `Radio.connect`; `BondError` if the wearable has no key for the bond that is kept here."""
         client = BleakClient(
             address,
             disconnected_callback=lambda _client: on_disconnect(),
             timeout=timeout_s,
             backend=BumbleClient,
-            host=self._host,
+            host=self.host,
         )
         try:
             await client.connect()
@@ -135,49 +117,29 @@ class VirtualRadio:
             raise
         return client
 
-    async def pair(self, client: BleakClient) -> None:
-        """Pair by numeric comparison. Raises `LinkError` if that makes no authenticated bond."""
-        await client.pair()
-        if not await self.authenticated(client):
-            raise LinkError(f"{client.address}: pairing made no authenticated bond")
+    async def pair(self, client: BleakClient) -> Security:
+        """As `Radio.pair`. Legacy pairing is not accepted."""
+        try:
+            await client.pair()
+        except BleakError as error:
+            raise PairingError(f"{client.address}: pairing failed: {error}") from error
+        keys = await self._bonds.get(client.address)
+        if keys is not None and keys.ltk is None:
+            raise PairingError(f"{client.address}: knows no LE Secure Connections")
+        return await self.security(client)
+
+    async def unpair(self, address: str) -> None:
+        """As `Radio.unpair`."""
+        await self._bonds.delete(address)
 
     async def bonded(self, address: str) -> bool:
-        """Whether keys for `address` are kept here."""
-        assert self._host.keystore  # noqa: S101 - set before power-on
-        return await self._host.keystore.get(address) is not None
+        """As `Radio.bonded`."""
+        return await self._bonds.get(address) is not None
 
-    async def authenticated(self, client: BleakClient) -> bool:
-        """Whether the link is encrypted with a key that a man in the middle could not have."""
-        assert self._host.keystore  # noqa: S101 - set before power-on
-        keys = await self._host.keystore.get(client.address)
+    async def security(self, client: BleakClient) -> Security:
+        """As `Radio.security`: bumble tells how a key was made."""
+        keys = await self._bonds.get(client.address)
         backend = client._backend  # noqa: SLF001 - bleak has no public way to its backend
-        encrypted = isinstance(backend, BumbleClient) and backend.encrypted
-        return encrypted and keys is not None and keys.ltk is not None and keys.ltk.authenticated
-
-    async def close(self) -> None:
-        """Leave the air."""
-        await self._transport.close()
-
-
-async def open_radio(socket_path: Path, keystore: Path) -> VirtualRadio:
-    """Attach to the air at `socket_path`; bonds lie in `keystore`.
-
-    Raises `ConfigError` if nobody listens there or the bonds cannot be read, `LinkError` if the controller is mute.
-    """
-    bonds = BondStore(keystore)
-    try:
-        transport = await open_transport(f"unix-client:{socket_path}")
-    except OSError as error:
-        raise ConfigError(f"{socket_path}: no virtual radio listens there: {error.strerror}") from error
-    host = Device.from_config_with_hci(
-        DeviceConfiguration(name="gateway", address=Address(_ADDRESS)), transport.source, transport.sink
-    )
-    host.keystore = bonds
-    host.pairing_config_factory = secure_pairing
-    try:
-        async with asyncio.timeout(_POWER_ON_S):
-            await host.power_on()
-    except (TimeoutError, BaseBumbleError, BleakError) as error:
-        await transport.close()
-        raise LinkError(f"{socket_path}: the virtual controller does not answer") from error
-    return VirtualRadio(host, transport)
+        if not (isinstance(backend, BumbleClient) and backend.encrypted and keys and keys.ltk):
+            return Security.NONE
+        return Security.AUTHENTICATED if keys.ltk.authenticated else Security.ENCRYPTED

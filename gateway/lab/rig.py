@@ -64,7 +64,8 @@ class Rig:
 
     async def _start_wearables(self) -> None:
         site = self.site
-        command = ("gateway.lab.wearables", "--hci", str(site.radio), "--ledger", str(site.ledger), *self._air)
+        files = ("--hci", str(site.radio), "--ledger", str(site.ledger), "--bonds", str(site.bonds))
+        command = ("gateway.lab.wearables", *files, *self._air)
         self.children["wearables"] = await Child.start("wearables", *command, logs=site.logs)
 
     async def start_broker(self) -> None:

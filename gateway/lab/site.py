@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from gateway.errors import ConfigError
+from gateway.lab.bonds import bond_beforehand
 from gateway.lab.pki import make_dev_pki
 
 GATEWAY = "gw-demo"
@@ -74,6 +75,11 @@ class Site:
         return self.root / "gateway-state"
 
     @property
+    def bonds(self) -> Path:
+        """The gateway's bonds with the virtual wearables."""
+        return self.gateway_state / "bonds.json"
+
+    @property
     def outbox(self) -> Path:
         """The gateway's outbox."""
         return self.gateway_state / "outbox"
@@ -95,7 +101,7 @@ class Site:
 
 
 def build(site: Site, *, devices: Mapping[str, str], uplink_extra: str = "", gateway_extra: str = "") -> dict[str, str]:
-    """Lay the site out and assign each of `devices` (address: profile) to a fresh stream.
+    """Lay the site out and assign each of `devices` (address: profile), paired beforehand, to a fresh stream.
 
     `uplink_extra` are more lines of the gateway's [uplink], `gateway_extra` more tables of its configuration.
     Returns stream id (hex) by address.
@@ -108,13 +114,14 @@ def build(site: Site, *, devices: Mapping[str, str], uplink_extra: str = "", gat
     site.receiver_config.write_text(_receiver_toml(site))
     streams = {address: secrets.token_hex(16) for address in devices}
     inventory = {
-        "schema": 1,
+        "schema": 2,
         "devices": [
-            {"address": address, "profile": profile, "stream": streams[address], "paired": False}
+            {"address": address, "profile": profile, "stream": streams[address], "bond": "authenticated"}
             for address, profile in devices.items()
         ],
     }
     (site.gateway_state / "devices.json").write_text(json.dumps(inventory, indent=2))
+    bond_beforehand(site.bonds, devices)
     return streams
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from gateway.lab.air import Air
+from gateway.lab.bonds import BondStore
 from gateway.lab.devices import Cgm, CgmPace, GlucoseMeter, PulseOximeter
 from gateway.lab.peripheral import LedgerWriter
 
@@ -37,6 +38,8 @@ async def serve(arguments: argparse.Namespace) -> None:
         for place, (address, profile) in enumerate(devices.items())
     ]
     for wearable in wearables:
+        if arguments.bonds and (keys := await BondStore(arguments.bonds).get(wearable.address)):
+            await wearable.take_bond(keys)
         await wearable.start()
     await air.serve(arguments.hci)
     sys.stdout.write(json.dumps({"event": "ready", "devices": devices}) + "\n")
@@ -79,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--ledger", type=Path, required=True, help="file for what was measured, JSON lines")
     parser.add_argument("--count", type=int, default=3, help="how many: CGM, oximeter, meter, and again")
+    parser.add_argument("--bonds", type=Path, help="a gateway's bonds, made beforehand")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--session-age-s", type=float, default=_PACE.session_age_s, help="age of the CGM's session")
     parser.add_argument("--lag-min", type=int, default=_PACE.lag_min, help="how far the CGM's clock lags at the start")

@@ -67,6 +67,8 @@ class GatewayMetrics(_Metrics):
         self.captured = self._counter("captured_readings", "Readings taken from wearables", "metric", "quality")
         self.backfilled = self._counter("backfilled_readings", "Readings fetched from a wearable's own store")
         self.device_errors = self._counter("device_errors", "What wearables and radio got wrong", "cause")
+        self.device_events = self._counter("device_events", "What became of wearables, links and the adapter", "code")
+        self.adapter_up = self._gauge("bluetooth_adapter_up", "1 while the Bluetooth adapter is in use")
         self.devices = self._gauge("devices", "Wearables by link state", "state")
         self.backfills = self._gauge("backfills", "Wearables by whether their stored records are all here", "state")
         self.sealed = self._counter("sealed_records", "Records sealed and signed")

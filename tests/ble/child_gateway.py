@@ -1,4 +1,4 @@
-"""A gateway in a process of its own, to be killed: links, and a file in place of the outbox.
+"""A gateway in a process of its own, to be killed: its Bluetooth side, and a file in place of the outbox.
 
 Each line of the file is what one call of the sink brought, readings and cursor together, on the disk before it returns.
 """
@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.inventory import Inventory
-from gateway.ble.links import Links
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
-from gateway.lab.radio import open_radio
+from gateway.lab.radio import VirtualRadio
 from gateway.model import Cursor, Extra, Reading
 
 
@@ -48,20 +48,20 @@ async def main(state: Path, socket: Path) -> None:
             }
         )
 
-    radio = await open_radio(socket, state / "bonds.json")
+    radio = VirtualRadio(socket, state / "bonds.json")
     config = BleSection(adapter=f"virtual:{socket}", connect_timeout_s=2.0, retry_max_s=0.3, racp_timeout_s=5.0)
-    links = Links(
+    bluetooth = Bluetooth(
         radio,
         Inventory.load(state / "devices.json"),
         config,
         cursors,
         sink=sink,
-        on_event=lambda code, device: write({"event": code, "device": device, "records": [], "cursor": None}),
+        on_event=lambda *event: write({"event": event[0], "records": [], "cursor": None}),
         on_error=lambda error: write({"error": str(error), "records": [], "cursor": None}),
         clock=Clock.start("system", not_before_ms=0),
         book=ClockBook.load(state / "clocks.json"),
     )
-    await links.run()
+    await bluetooth.run()
 
 
 if __name__ == "__main__":

@@ -4,19 +4,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.inventory import Inventory
-from gateway.ble.links import Links
+from gateway.ble.pairing import Prompt
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
 from gateway.lab.air import Air
+from gateway.lab.bonds import BondStore, bond_beforehand
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
-from gateway.lab.peripheral import LedgerWriter
-from gateway.lab.radio import VirtualRadio, open_radio
+from gateway.lab.peripheral import LedgerWriter, Peripheral
+from gateway.lab.radio import VirtualRadio
 from gateway.model import Cursor, Extra, Reading
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ def system_clock() -> Clock:
     return clock
 
 
+async def nobody(_prompt: Prompt) -> int:
+    raise AssertionError("nobody pairs here")
+
+
 class Gateway:
     """What runs between the radio and the pipeline, with everything it says written down."""
 
@@ -56,9 +62,10 @@ class Gateway:
         self.taken: list[Reading] = []
         self.streams: set[bytes] = set()
         self.cursors = dict(cursors)
-        self.events: list[tuple[str, str]] = []
+        self.events: list[tuple[Any, ...]] = []
         self.errors: list[DeviceError] = []
-        self.links = Links(
+        self.inventory = inventory
+        self.bluetooth = Bluetooth(
             radio,
             inventory,
             config,
@@ -69,7 +76,8 @@ class Gateway:
             clock=clock,
             book=book,
         )
-        self.task = asyncio.create_task(self.links.run())
+        self.wearables = self.bluetooth.wearables
+        self.task = asyncio.create_task(self.bluetooth.run())
 
     def _sink(self, stream: bytes, readings: Sequence[Reading], cursor: Cursor | None) -> None:
         assert readings, "a cursor becomes durable only together with readings"
@@ -78,8 +86,11 @@ class Gateway:
         if cursor:
             self.cursors[cursor.device] = cursor
 
-    def _on_event(self, code: str, device: str) -> None:
-        self.events.append((code, device))
+    def _on_event(self, *event: Any) -> None:
+        self.events.append(event)
+
+    def codes(self) -> list[str]:
+        return [code for code, *_ in self.events]
 
     def sequences(self, device: str) -> list[int]:
         return [dict(r.extras)[Extra.SEQUENCE] for r in self.taken if r.device == device]
@@ -90,7 +101,6 @@ class Gateway:
     async def stop(self) -> None:
         self.task.cancel()
         await asyncio.wait([self.task])
-        await self.radio.close()
 
 
 class Ward:
@@ -110,27 +120,31 @@ class Ward:
         self.cursors: dict[str, Cursor] = {}
         self.gateways: list[Gateway] = []
 
-    def assign(self, *profiles: str, address: str | None = None) -> None:
-        """Make these wearables the gateway's, never paired; `address` is that of one which is not the ward's own."""
+    async def assign(self, *profiles: str, wearable: Peripheral | None = None) -> None:
+        """Make these wearables the gateway's, paired before; `wearable` is one which is not the ward's own."""
         addresses = {"cgm": CGM_ADDRESS, "plx": PLX_ADDRESS, "gls": GLS_ADDRESS}
         entries = [
             {
-                "address": address or addresses[profile],
+                "address": wearable.address if wearable else addresses[profile],
                 "profile": profile,
-                "stream": STREAMS[address or addresses[profile]].hex(),
-                "paired": False,
+                "stream": STREAMS[wearable.address if wearable else addresses[profile]].hex(),
+                "bond": "authenticated",
             }
             for profile in profiles
         ]
-        self.devices.write_text(json.dumps({"schema": 1, "devices": entries}))
+        self.devices.write_text(json.dumps({"schema": 2, "devices": entries}))
+        bond_beforehand(self.bonds, [entry["address"] for entry in entries])
+        for party in (self.cgm, self.oximeter, self.meter, wearable):
+            if party and (keys := await BondStore(self.bonds).get(party.address)):
+                await party.take_bond(keys)
 
-    async def gateway(self, clock: Clock | None = None, **config: float) -> Gateway:
+    async def gateway(self, clock: Clock | None = None, **config: Any) -> Gateway:
         """Start a gateway that knows what the last one left; its clock is this machine's unless it is given."""
         options = {"connect_timeout_s": 2.0, "retry_max_s": 0.3, "racp_timeout_s": 1.0, **config}
+        options.setdefault("reset_request", self.state / "adapter-reset")
         section = BleSection(adapter=f"virtual:{self.socket}", **options)
-        radio = await open_radio(self.socket, self.bonds)
         gateway = Gateway(
-            radio,
+            VirtualRadio(self.socket, self.bonds),
             Inventory.load(self.devices),
             self.cursors,
             section,
@@ -142,7 +156,9 @@ class Ward:
 
     async def radio(self) -> VirtualRadio:
         """The gateway's radio by itself."""
-        return await open_radio(self.socket, self.bonds)
+        radio = VirtualRadio(self.socket, self.bonds)
+        await radio.open(nobody)
+        return radio
 
     async def stop(self, gateway: Gateway) -> None:
         """End it; its cursors are durable."""

@@ -43,7 +43,7 @@ def of(lines: list[dict], kind: str, uuid: str) -> list[dict]:
 
 
 async def test_it_tells_services_what_can_be_read_and_every_stored_record(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     lines = await captured(ward, CGM_ADDRESS)
     assert lines[0] == {"capture": 1, "values": True}
     [service] = of(lines, "service", "181F")
@@ -58,7 +58,7 @@ async def test_it_tells_services_what_can_be_read_and_every_stored_record(ward: 
 
 
 async def test_without_values_there_are_lengths_and_no_octet_that_was_heard(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     lines = await captured(ward, CGM_ADDRESS, values=False)
     assert all("value" not in line for line in lines if "write" not in line)
     assert {line["length"] for line in of(lines, "notify", "2AA7")} == {8}
@@ -66,7 +66,7 @@ async def test_without_values_there_are_lengths_and_no_octet_that_was_heard(ward
 
 
 async def test_a_link_that_ends_ends_it(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     first = await ward.gateway()
     await until(lambda: CGM_ADDRESS in first.cursors)
     await ward.stop(first)
@@ -92,7 +92,7 @@ def told(readings: list[Reading]) -> list[tuple]:
 
 @pytest.mark.parametrize(("profile", "address"), [("cgm", CGM_ADDRESS), ("gls", GLS_ADDRESS)])
 async def test_a_replay_yields_the_same_readings(ward: Ward, tmp_path: Path, profile: str, address: str) -> None:
-    ward.assign(profile)
+    await ward.assign(profile)
     for _ in range(5):
         await ward.meter.measure()
     lines = await captured(ward, address)
@@ -108,7 +108,8 @@ async def test_a_replay_yields_the_same_readings(ward: Ward, tmp_path: Path, pro
     await replay.start()
     ward.bonds.unlink()
     ward.cursors = {}
-    ward.assign(profile)
+    ward.devices.unlink()
+    await ward.assign(profile, wearable=replay)
     second = await ward.gateway()
     await until(lambda: address in second.cursors)
     await replay.tell()

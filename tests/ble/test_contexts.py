@@ -110,7 +110,7 @@ def test_what_goes_with_control_solution_is_no_patients_either(meter: Meter) -> 
 async def test_a_meter_sends_both_over_the_air(ward: Ward) -> None:
     channel = ward.meter.notifying(0x2A34)
     ward.meter.add_service(0x1808, channel)
-    ward.assign("gls")
+    await ward.assign("gls")
     gateway = await ward.gateway()
     await until(lambda: bool(ward.meter.subscribers(channel)))
     await ward.meter.measure()

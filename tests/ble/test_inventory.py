@@ -2,41 +2,89 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.ble.inventory import Device, Inventory
+from gateway.ble.inventory import Device, Identity, Inventory
+from gateway.ble.pairing import Security
 from gateway.errors import ConfigError
 
-CGM = {"address": "F0:00:00:00:01:01", "profile": "cgm", "stream": "0a" * 16, "paired": False}
+ADDRESS = "F0:00:00:00:01:01"
+CGM = {"address": ADDRESS, "profile": "cgm", "stream": "0a" * 16, "bond": "none"}
+
+KNOWN = Device(
+    ADDRESS,
+    "cgm",
+    b"\x0a" * 16,
+    since_ms=1_760_000_000_000,
+    users=((1, b"\x0b" * 16),),
+    bond=Security.AUTHENTICATED,
+    name="Ward 3, blue",
+    identity=Identity("Maker", "Model", "Serial", "1.0", "0123456789abcdef"),
+    quarantine="serial-changed",
+    last_seen_ms=1_760_000_000_001,
+    rssi_dbm=-60,
+    battery_pct=80,
+)
 
 
-def write(path: Path, *devices: dict[str, Any], schema: int = 1) -> Path:
+def write(path: Path, *devices: dict[str, Any], schema: int = 2) -> Path:
     path.write_text(json.dumps({"schema": schema, "devices": devices}))
     return path
 
 
 def test_reads_what_it_needs_of_each_wearable(tmp_path: Path) -> None:
     inventory = Inventory.load(write(tmp_path / "devices.json", CGM))
-    assert inventory.devices == (Device("F0:00:00:00:01:01", "cgm", b"\x0a" * 16, paired=False),)
+    assert inventory.devices == (Device(ADDRESS, "cgm", b"\x0a" * 16),)
 
 
 def test_a_gateway_without_a_file_has_no_wearables(tmp_path: Path) -> None:
     assert Inventory.load(tmp_path / "devices.json").devices == ()
 
 
-def test_a_pairing_is_remembered(tmp_path: Path) -> None:
-    path = write(tmp_path / "devices.json", CGM)
-    Inventory.load(path).mark_paired("F0:00:00:00:01:01")
-    assert Inventory.load(path).get("F0:00:00:00:01:01").paired
+def test_everything_known_of_a_wearable_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "devices.json"
+    Inventory.load(path).put(KNOWN)
+    assert Inventory.load(path).devices == (KNOWN,)
     assert [file.name for file in tmp_path.iterdir()] == ["devices.json"]
 
 
-def test_only_the_owner_can_read_which_wearable_belongs_to_which_stream(tmp_path: Path) -> None:
+def test_what_was_merely_seen_is_durable_once_saved(tmp_path: Path) -> None:
     path = write(tmp_path / "devices.json", CGM)
-    Inventory.load(path).mark_paired("F0:00:00:00:01:01")
+    inventory = Inventory.load(path)
+    inventory.seen(replace(inventory.get(ADDRESS), rssi_dbm=-70))
+    assert Inventory.load(path).get(ADDRESS).rssi_dbm is None
+    inventory.save()
+    assert Inventory.load(path).get(ADDRESS).rssi_dbm == -70
+
+
+def test_a_disk_that_refuses_leaves_things_as_they_were(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    inventory = Inventory.load(write(directory / "devices.json", CGM))
+    (directory / "devices.json.new").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        inventory.put(KNOWN)
+    assert inventory.get(ADDRESS).bond is Security.NONE
+
+
+@pytest.mark.parametrize(("paired", "bond"), [(True, Security.AUTHENTICATED), (False, Security.NONE)])
+def test_takes_over_the_first_schema(tmp_path: Path, *, paired: bool, bond: Security) -> None:
+    old = {"address": ADDRESS, "profile": "cgm", "stream": "0a" * 16, "paired": paired}
+    path = write(tmp_path / "devices.json", old, schema=1)
+    inventory = Inventory.load(path)
+    assert inventory.devices == (Device(ADDRESS, "cgm", b"\x0a" * 16, bond=bond),)
+    inventory.put(inventory.get(ADDRESS))
+    assert json.loads(path.read_text())["schema"] == 2
+    assert Inventory.load(path).devices == inventory.devices
+
+
+def test_only_the_owner_can_read_which_wearable_belongs_to_which_stream(tmp_path: Path) -> None:
+    path = tmp_path / "devices.json"
+    Inventory.load(path).put(KNOWN)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -46,7 +94,9 @@ def test_only_the_owner_can_read_which_wearable_belongs_to_which_stream(tmp_path
         ({"address": "f0:00:00:00:01:01"}, "address"),
         ({"profile": "toaster"}, "profile"),
         ({"stream": "0a"}, "stream"),
-        ({"paired": None}, "paired"),
+        ({"bond": "strong"}, "bond"),
+        ({"bond": 7}, "bond"),
+        ({"users": [[1, "0b"]]}, "users"),
         ({"colour": "blue"}, "colour"),
     ],
 )
@@ -56,9 +106,15 @@ def test_names_the_entry_that_is_wrong(tmp_path: Path, change: dict[str, Any], n
         Inventory.load(path)
 
 
+def test_refuses_a_first_schema_entry_that_says_nothing_of_pairing(tmp_path: Path) -> None:
+    old = {"address": ADDRESS, "profile": "cgm", "stream": "0a" * 16, "paired": None}
+    with pytest.raises(ConfigError, match=r"devices\.0\.paired"):
+        Inventory.load(write(tmp_path / "devices.json", old, schema=1))
+
+
 def test_refuses_a_schema_from_the_future(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="schema"):
-        Inventory.load(write(tmp_path / "devices.json", CGM, schema=2))
+        Inventory.load(write(tmp_path / "devices.json", CGM, schema=3))
 
 
 def test_refuses_one_address_for_two_entries(tmp_path: Path) -> None:
@@ -66,7 +122,8 @@ def test_refuses_one_address_for_two_entries(tmp_path: Path) -> None:
         Inventory.load(write(tmp_path / "devices.json", CGM, CGM))
 
 
-def test_refuses_what_is_not_json(tmp_path: Path) -> None:
-    (tmp_path / "devices.json").write_bytes(b"\xff{")
+@pytest.mark.parametrize("content", [b"\xff{", b"[]", b"3", b'{"schema": 1, "devices": [7]}'])
+def test_refuses_what_is_no_list_of_wearables(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "devices.json").write_bytes(content)
     with pytest.raises(ConfigError, match=r"devices\.json"):
         Inventory.load(tmp_path / "devices.json")

@@ -1,12 +1,10 @@
 """Links to real GATT servers: paired once, authenticated always, every stored record fetched, nothing silently lost."""
 
 import asyncio
-import json
 
 import pytest
 from bumble.device import Connection, Device
 
-from gateway.errors import LinkError
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS
 from gateway.model import Cursor, Extra, TimeSource
 
@@ -22,21 +20,19 @@ def pairings(device: Device) -> list[str]:
     return seen
 
 
-async def test_pairs_once_and_comes_back_on_the_bond(ward: Ward) -> None:
-    ward.assign("cgm")
+async def test_comes_back_on_the_bond_and_never_pairs_by_itself(ward: Ward) -> None:
+    await ward.assign("cgm")
     paired = pairings(ward.cgm.device)
-    first = await ward.gateway()
-    await until(lambda: ("link-up", CGM_ADDRESS) in first.events)
-    assert json.loads(ward.devices.read_text())["devices"][0]["paired"] is True
-    await ward.stop(first)
-    second = await ward.gateway()
-    await until(lambda: ("link-up", CGM_ADDRESS) in second.events)
-    assert paired == ["paired"]
-    assert second.errors == []
+    for _ in range(2):
+        gateway = await ward.gateway()
+        await until(lambda gateway=gateway: ("link-up", CGM_ADDRESS) in gateway.events)
+        assert gateway.errors == []
+        await ward.stop(gateway)
+    assert paired == []
 
 
 async def test_fetches_all_stored_records_once_and_says_where_they_come_from(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     gateway = await ward.gateway()
     await until(lambda: CGM_ADDRESS in gateway.cursors)
     emitted = ward.emitted(CGM_ADDRESS)
@@ -52,7 +48,7 @@ async def test_fetches_all_stored_records_once_and_says_where_they_come_from(war
 
 
 async def test_a_live_record_moves_the_cursor(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     gateway = await ward.gateway()
     await until(lambda: CGM_ADDRESS in gateway.cursors)
     await ward.cgm.measure(31)
@@ -61,7 +57,7 @@ async def test_a_live_record_moves_the_cursor(ward: Ward) -> None:
 
 
 async def test_after_an_outage_exactly_what_was_missed_is_fetched(ward: Ward) -> None:
-    ward.assign("cgm", "gls")
+    await ward.assign("cgm", "gls")
     for _ in range(3):
         await ward.meter.measure()
     first = await ward.gateway()
@@ -78,7 +74,7 @@ async def test_after_an_outage_exactly_what_was_missed_is_fetched(ward: Ward) ->
 
 
 async def test_a_link_lost_and_found_by_the_same_gateway_repeats_nothing(ward: Ward) -> None:
-    ward.assign("gls")
+    await ward.assign("gls")
     await ward.meter.measure()
     gateway = await ward.gateway()
     await until(lambda: GLS_ADDRESS in gateway.cursors)
@@ -92,7 +88,7 @@ async def test_a_link_lost_and_found_by_the_same_gateway_repeats_nothing(ward: W
 
 
 async def test_records_made_during_the_transfer_come_once(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     serve = ward.cgm.store.answer
 
     def grow(request: bytes) -> tuple:
@@ -108,7 +104,7 @@ async def test_records_made_during_the_transfer_come_once(ward: Ward) -> None:
 
 
 async def test_a_transfer_that_breaks_off_is_made_up_for(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     serve = ward.cgm.store.serve
     drops: list[asyncio.Future] = []
 
@@ -135,7 +131,7 @@ async def test_a_transfer_that_breaks_off_is_made_up_for(ward: Ward) -> None:
     ],
 )
 async def test_a_transfer_without_success_moves_no_cursor_and_is_tried_again(ward: Ward, name: str, answer) -> None:  # noqa: ANN001
-    ward.assign("cgm")
+    await ward.assign("cgm")
     serve = ward.cgm.store.serve
     ward.cgm.store.answer = lambda request: serve(request) if request[0] != 1 else answer(serve(request)[0])
     gateway = await ward.gateway(racp_timeout_s=0.2)
@@ -150,7 +146,7 @@ async def test_a_transfer_without_success_moves_no_cursor_and_is_tried_again(war
 
 
 async def test_a_meter_that_was_reset_is_read_from_its_beginning(ward: Ward) -> None:
-    ward.assign("gls")
+    await ward.assign("gls")
     for _ in range(5):
         await ward.meter.measure()
     first = await ward.gateway()
@@ -166,7 +162,7 @@ async def test_a_meter_that_was_reset_is_read_from_its_beginning(ward: Ward) -> 
 
 
 async def test_a_session_that_starts_over_on_a_live_link_gets_its_own_times(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     gateway = await ward.gateway()
     await until(lambda: CGM_ADDRESS in gateway.cursors)
     old = ward.cgm.session
@@ -178,7 +174,7 @@ async def test_a_session_that_starts_over_on_a_live_link_gets_its_own_times(ward
 
 
 async def test_a_meters_wrong_clock_is_corrected(ward: Ward) -> None:
-    ward.assign("gls")
+    await ward.assign("gls")
     await ward.meter.measure()
     gateway = await ward.gateway()
     await until(lambda: bool(gateway.taken))
@@ -188,7 +184,7 @@ async def test_a_meters_wrong_clock_is_corrected(ward: Ward) -> None:
 
 
 async def test_an_oximeter_is_heard_live_and_moves_no_cursor(ward: Ward) -> None:
-    ward.assign("plx")
+    await ward.assign("plx")
     gateway = await ward.gateway()
     await until(lambda: len(ward.oximeter.subscribed()) == 2)
     await ward.oximeter.measure()
@@ -201,7 +197,7 @@ async def test_an_oximeter_is_heard_live_and_moves_no_cursor(ward: Ward) -> None
 
 
 async def test_a_value_that_breaks_its_specification_is_counted_and_the_rest_goes_on(ward: Ward) -> None:
-    ward.assign("plx")
+    await ward.assign("plx")
     gateway = await ward.gateway()
     await until(lambda: len(ward.oximeter.subscribed()) == 2)
     await ward.oximeter.notify(ward.oximeter.continuous, b"\x00\x01")
@@ -211,7 +207,7 @@ async def test_a_value_that_breaks_its_specification_is_counted_and_the_rest_goe
 
 
 async def test_a_bond_missing_here_is_an_alert_and_never_a_new_pairing(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     first = await ward.gateway()
     await until(lambda: ("link-up", CGM_ADDRESS) in first.events)
     await ward.stop(first)
@@ -219,13 +215,13 @@ async def test_a_bond_missing_here_is_an_alert_and_never_a_new_pairing(ward: War
     paired = pairings(ward.cgm.device)
     second = await ward.gateway()
     await until(lambda: second.causes().count("bond") >= 2)
-    assert second.events == [("bond-lost", CGM_ADDRESS)]
+    assert second.events == [("adapter-up",), ("bond-lost", CGM_ADDRESS)]
     assert paired == []
     assert second.taken == []
 
 
 async def test_a_bond_missing_at_the_wearable_is_an_alert_and_never_a_new_pairing(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     gateway = await ward.gateway()
     await until(lambda: ("link-up", CGM_ADDRESS) in gateway.events)
     paired = pairings(ward.cgm.device)
@@ -237,31 +233,21 @@ async def test_a_bond_missing_at_the_wearable_is_an_alert_and_never_a_new_pairin
 
 
 async def test_an_absent_wearable_does_not_keep_the_others_waiting(ward: Ward) -> None:
-    ward.assign("cgm", "gls")
+    await ward.assign("cgm", "gls")
     await ward.cgm.device.stop_advertising()
     await ward.meter.measure()
-    gateway = await ward.gateway(connect_timeout_s=0.2)
-    await until(lambda: GLS_ADDRESS in gateway.cursors)
-    await until(lambda: "link" in gateway.causes())
-
-
-async def test_a_radio_that_goes_away_ends_the_room(ward: Ward) -> None:
-    ward.assign("cgm")
     gateway = await ward.gateway()
-    await until(lambda: ("link-up", CGM_ADDRESS) in gateway.events)
-    ward.air.cut()
-    with pytest.raises(ExceptionGroup) as ended:
-        await gateway.task
-    assert ended.group_contains(LinkError, match="radio has gone")
+    await until(lambda: GLS_ADDRESS in gateway.cursors)
+    assert gateway.errors == []
 
 
 async def test_a_bond_that_a_man_in_the_middle_could_have_made_is_not_used(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     first = await ward.gateway()
     await until(lambda: ("link-up", CGM_ADDRESS) in first.events)
     await ward.stop(first)
     ward.bonds.write_text(ward.bonds.read_text().replace('"authenticated": true', '"authenticated": false'))
     second = await ward.gateway()
     await until(lambda: any("not authenticated" in str(error) for error in second.errors))
-    assert second.events == []
+    assert second.events == [("adapter-up",)]
     assert second.taken == []

@@ -23,7 +23,7 @@ def backfilled(gateway: Gateway) -> dict[int, bool]:
 
 
 async def fetched(gateway: Gateway, address: str = CGM_ADDRESS) -> None:
-    await until(lambda: gateway.links.backfills[address] is Backfill.COMPLETE, timeout_s=15.0)
+    await until(lambda: gateway.bluetooth.links.backfills[address] is Backfill.COMPLETE, timeout_s=15.0)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ async def fetched(gateway: Gateway, address: str = CGM_ADDRESS) -> None:
 async def test_a_failed_transfer_is_visible_and_made_up_for_on_the_same_link(
     ward: Ward, opcode: int, answer: Callable
 ) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     serve = ward.cgm.store.serve
     ward.cgm.store.answer = lambda request: serve(request) if request[0] != opcode else answer(serve(request)[0])
     gateway = await ward.gateway(racp_timeout_s=0.2)
     await until(lambda: "procedure" in gateway.causes(), timeout_s=15.0)
-    assert gateway.links.backfills[CGM_ADDRESS] is Backfill.OPEN
+    assert gateway.bluetooth.links.backfills[CGM_ADDRESS] is Backfill.OPEN
     assert CGM_ADDRESS not in gateway.cursors
     ward.cgm.store.answer = serve
     await fetched(gateway)
@@ -58,7 +58,7 @@ async def test_a_failed_transfer_is_visible_and_made_up_for_on_the_same_link(
 
 
 async def test_a_wearable_that_announces_too_few_is_read_to_its_end(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     serve = ward.cgm.store.serve
     ward.cgm.store.answer = lambda request: ((), b"\x05\x00\x03\x00") if request[0] == COUNT else serve(request)
     gateway = await ward.gateway()
@@ -67,7 +67,7 @@ async def test_a_wearable_that_announces_too_few_is_read_to_its_end(ward: Ward) 
 
 
 async def test_a_procedure_that_still_runs_is_aborted(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     running = ward.cgm.store.procedure = asyncio.create_task(asyncio.sleep(60))
     gateway = await ward.gateway()
     await fetched(gateway)
@@ -76,7 +76,7 @@ async def test_a_procedure_that_still_runs_is_aborted(ward: Ward) -> None:
 
 
 async def test_a_wearable_that_cannot_select_by_number_is_read_whole(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     first = await ward.gateway()
     await fetched(first)
     await ward.stop(first)
@@ -91,7 +91,7 @@ async def test_a_wearable_that_cannot_select_by_number_is_read_whole(ward: Ward)
 
 
 async def test_a_stored_record_that_cannot_be_read_does_not_hold_up_the_rest(ward: Ward) -> None:
-    ward.assign("gls")
+    await ward.assign("gls")
     await ward.meter.measure()
     ward.meter.store.add(1, b"\x00\x01\x00\xea\x07\x02\x1e\x00\x00\x00")  # the 30th of February
     gateway = await ward.gateway()
@@ -100,7 +100,7 @@ async def test_a_stored_record_that_cannot_be_read_does_not_hold_up_the_rest(war
 
 
 async def test_what_follows_a_damaged_record_in_a_notification_is_fetched(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     gateway = await ward.gateway()
     await fetched(gateway)
     records = [cgm.Record(glucose=Number(130 - at), offset_min=at) for at in (31, 32)]
@@ -118,7 +118,7 @@ async def test_what_follows_a_damaged_record_in_a_notification_is_fetched(ward: 
 
 
 async def test_a_link_that_ends_in_mid_transfer_leaves_the_gap_open(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     serve = ward.cgm.store.serve
     dropped: list[asyncio.Future[None]] = []
 
@@ -131,7 +131,7 @@ async def test_a_link_that_ends_in_mid_transfer_leaves_the_gap_open(ward: Ward) 
     ward.cgm.store.answer = break_off
     gateway = await ward.gateway()
     await until(lambda: len(dropped) >= 2, timeout_s=15.0)
-    assert gateway.links.backfills[CGM_ADDRESS] is Backfill.OPEN
+    assert gateway.bluetooth.links.backfills[CGM_ADDRESS] is Backfill.OPEN
     ward.cgm.store.answer = serve
     await fetched(gateway)
     assert gateway.cursors[CGM_ADDRESS] == Cursor(CGM_ADDRESS, ward.cgm.session, 30)
@@ -139,7 +139,7 @@ async def test_a_link_that_ends_in_mid_transfer_leaves_the_gap_open(ward: Ward) 
 
 
 async def test_live_values_go_on_while_the_store_cannot_be_read(ward: Ward) -> None:
-    ward.assign("cgm")
+    await ward.assign("cgm")
     ward.cgm.store.answer = lambda request: ((), bytes([6, 0, request[0], 10]))
     gateway = await ward.gateway()
     await until(lambda: "procedure" in gateway.causes())
@@ -151,6 +151,6 @@ async def test_live_values_go_on_while_the_store_cannot_be_read(ward: Ward) -> N
 
 
 async def test_what_stores_nothing_has_no_gap(ward: Ward) -> None:
-    ward.assign("plx")
+    await ward.assign("plx")
     gateway = await ward.gateway()
-    await until(lambda: Backfill.NONE in gateway.links.backfills.values())
+    await until(lambda: Backfill.NONE in gateway.bluetooth.links.backfills.values())

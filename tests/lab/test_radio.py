@@ -10,11 +10,13 @@ from bleak import BleakClient, BleakScanner
 from bleak.exc import BleakError, BleakGATTProtocolError
 from bumble.pairing import PairingConfig, PairingDelegate
 
-from gateway.errors import BondError, ConfigError, LinkError
+from gateway.ble.pairing import Method, Prompt, Security
+from gateway.errors import AdapterError, BondError, ConfigError, PairingError
 from gateway.lab.air import Air
 from gateway.lab.bumble_backend import BumbleScanner
+from gateway.lab.pairing import Wearer
 from gateway.lab.peripheral import LedgerWriter, Peripheral
-from gateway.lab.radio import VirtualRadio, open_radio
+from gateway.lab.radio import VirtualRadio
 
 ADDRESS = "F0:00:00:00:07:01"
 VALUE, STREAM = 0x2A60, 0x2A5F
@@ -37,11 +39,22 @@ class Site:
         self.socket = directory / "air" / "hci.sock"
         self.bonds = directory / "bonds.json"
         self.radios: list[VirtualRadio] = []
+        self.prompts: list[Prompt] = []
 
     async def radio(self) -> VirtualRadio:
-        radio = await open_radio(self.socket, self.bonds)
+        radio = VirtualRadio(self.socket, self.bonds)
+        self.gone = await radio.open(self.ask)
         self.radios.append(radio)
         return radio
+
+    async def ask(self, prompt: Prompt) -> int:
+        """A person who says yes to everything, and reads the wearable's display."""
+        self.prompts.append(prompt)
+        if prompt.method is Method.ENTER:
+            while self.wearable.wearer.shown is None:  # noqa: ASYNC110 - a display knows no event
+                await asyncio.sleep(0.005)
+            return self.wearable.wearer.shown
+        return 0
 
 
 @pytest.fixture
@@ -64,7 +77,7 @@ async def connect(radio: VirtualRadio, *, timeout_s: float = 5.0) -> BleakClient
 async def test_every_value_and_every_subscription_is_refused_before_pairing(site: Site) -> None:
     radio = await site.radio()
     client = await connect(radio)
-    assert not await radio.authenticated(client)
+    assert await radio.security(client) is Security.NONE
     with pytest.raises(BleakGATTProtocolError) as read:
         await client.read_gatt_char(uuid(VALUE))
     with pytest.raises(BleakGATTProtocolError) as subscribe:
@@ -72,17 +85,54 @@ async def test_every_value_and_every_subscription_is_refused_before_pairing(site
     assert {read.value.code, subscribe.value.code} == {INSUFFICIENT_AUTHENTICATION}
 
 
-async def test_just_works_pairing_encrypts_but_opens_nothing(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("io", "method", "security"),
+    [
+        (PairingDelegate.DISPLAY_OUTPUT_AND_YES_NO_INPUT, Method.COMPARE, Security.AUTHENTICATED),
+        (PairingDelegate.DISPLAY_OUTPUT_ONLY, Method.ENTER, Security.AUTHENTICATED),
+        (PairingDelegate.NO_OUTPUT_NO_INPUT, Method.JUST_WORKS, Security.ENCRYPTED),
+    ],
+)
+async def test_tells_what_each_way_of_pairing_is_worth(
+    site: Site, io: PairingDelegate.IoCapability, method: Method, security: Security
+) -> None:
+    site.wearable.wearer = Wearer(io)
+    radio = await site.radio()
+    client = await connect(radio)
+    assert await radio.pair(client) is security
+    assert [(prompt.address, prompt.method) for prompt in site.prompts] == [(ADDRESS, method)]
+    assert await client.read_gatt_char(uuid(VALUE)) == b"\x01\x02"
+
+
+async def test_what_a_person_types_on_the_wearable_is_what_this_side_shows(site: Site) -> None:
+    site.wearable.wearer = Wearer(PairingDelegate.KEYBOARD_INPUT_ONLY)
+
+    async def ask(prompt: Prompt) -> int:
+        site.wearable.wearer.type(prompt.number)
+        return 0
+
+    site.ask = ask
+    radio = await site.radio()
+    assert await radio.pair(await connect(radio)) is Security.AUTHENTICATED
+
+
+async def test_just_works_opens_nothing_on_a_wearable_that_can_do_better(site: Site) -> None:
     radio = await site.radio()
     radio.host.pairing_config_factory = lambda _: PairingConfig(
         sc=True, mitm=False, delegate=PairingDelegate(PairingDelegate.NO_OUTPUT_NO_INPUT)
     )
     client = await connect(radio)
-    with pytest.raises(LinkError, match="no authenticated bond"):
-        await radio.pair(client)
+    assert await radio.pair(client) is Security.ENCRYPTED
     with pytest.raises(BleakGATTProtocolError) as refused:
         await client.read_gatt_char(uuid(VALUE))
     assert refused.value.code == INSUFFICIENT_AUTHENTICATION
+
+
+async def test_legacy_pairing_is_not_accepted(site: Site) -> None:
+    site.wearable.device.pairing_config_factory = lambda _: PairingConfig(sc=False, delegate=site.wearable.wearer)
+    radio = await site.radio()
+    with pytest.raises(PairingError, match="Secure Connections"):
+        await radio.pair(await connect(radio))
 
 
 async def test_a_bond_outlives_the_radio_and_opens_values_without_pairing_again(site: Site) -> None:
@@ -92,7 +142,7 @@ async def test_a_bond_outlives_the_radio_and_opens_values_without_pairing_again(
     again = await site.radio()
     assert await again.bonded(ADDRESS)
     client = await connect(again)
-    assert await again.authenticated(client)
+    assert await again.security(client) is Security.AUTHENTICATED
     assert await client.read_gatt_char(uuid(VALUE)) == b"\x01\x02"
 
 
@@ -121,7 +171,7 @@ async def test_a_link_that_ends_during_a_read_is_an_error_and_not_a_cancellation
     assert gone.is_set()
     assert not client.is_connected
     async with asyncio.timeout(1):
-        await radio.lost
+        await site.gone
 
 
 async def test_an_absent_wearable_costs_its_timeout_and_no_more(site: Site) -> None:
@@ -143,10 +193,11 @@ async def test_a_wearable_that_forgot_its_bond_is_named_as_such(site: Site) -> N
 
 async def test_a_second_gateway_takes_the_radio_from_the_first(site: Site) -> None:
     first = await site.radio()
+    gone = site.gone
     await connect(first)
     second = await site.radio()
     async with asyncio.timeout(1):
-        await first.lost
+        await gone
     assert (await connect(second)).is_connected
 
 
@@ -183,3 +234,11 @@ async def test_an_air_that_others_may_enter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     with pytest.raises(ConfigError, match="chmod 700"):
         await Air().serve(tmp_path / "open" / "hci.sock")
+
+
+async def test_an_air_where_nobody_listens_is_an_adapter_that_is_missing(tmp_path: Path) -> None:
+    radio = VirtualRadio(tmp_path / "hci.sock", tmp_path / "bonds.json")
+    with pytest.raises(AdapterError, match="no virtual radio"):
+        await radio.open(lambda _: asyncio.sleep(0))
+    with pytest.raises(AdapterError, match="not in use"):
+        radio.scan(lambda _: None)

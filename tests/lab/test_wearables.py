@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ble.pairing import Prompt
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS
 from gateway.lab.physiology import Glucose, Oximetry
-from gateway.lab.radio import open_radio
+from gateway.lab.radio import VirtualRadio
 
 DEMO_PACE = ("--session-age-s", "3600", "--lag-min", "30", "--minute-s", "0.1", "--meter-interval-s", "0.3")
 
@@ -30,6 +31,10 @@ async def wearables(directory: Path) -> AsyncIterator[Process]:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def nobody(_prompt: Prompt) -> int:
+    raise AssertionError("nobody pairs here")
 
 
 async def ready(process: Process) -> dict:
@@ -49,7 +54,8 @@ async def test_says_ready_once_a_gateway_can_attach_and_measures_without_one(tmp
             "event": "ready",
             "devices": {CGM_ADDRESS: "cgm", PLX_ADDRESS: "plx", GLS_ADDRESS: "gls"},
         }
-        radio = await open_radio(tmp_path / "air" / "hci.sock", tmp_path / "bonds.json")
+        radio = VirtualRadio(tmp_path / "air" / "hci.sock", tmp_path / "bonds.json")
+        await radio.open(nobody)
         client = await radio.connect(PLX_ADDRESS, timeout_s=5.0, on_disconnect=lambda: None)
         await client.disconnect()
         await radio.close()

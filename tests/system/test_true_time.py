@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ble.radio import Radio
 from gateway.clock.keeper import Sample
 from gateway.clock.system import SystemClocks, boot_clock_ms, wall_clock_ms
 from gateway.config import GatewayConfig, load
 from gateway.lab.air import Air
+from gateway.lab.bonds import BondStore
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
 from gateway.lab.peripheral import LedgerWriter
 from gateway.lab.process import Child
-from gateway.lab.radio import open_radio
+from gateway.lab.radio import VirtualRadio
 from gateway.lab.site import Site, build, free_port
 from gateway.model import TimeSource
 from gateway.receiver.sqlite import DATABASE
@@ -124,6 +124,8 @@ async def ward(site: Site) -> AsyncIterator[Ward]:
     ward = Ward(site)
     await ward.air.serve(site.radio)
     for wearable in (ward.cgm, ward.meter, ward.oximeter):
+        if keys := await BondStore(site.bonds).get(wearable.address):
+            await wearable.take_bond(keys)
         await wearable.start()
     yield ward
     await ward.air.close()
@@ -136,18 +138,12 @@ async def ward(site: Site) -> AsyncIterator[Ward]:
 async def running(site: Site, machine: Machine) -> AsyncIterator[Gateway]:
     """One process of the gateway, from start to an orderly end."""
     gateway = Gateway(load(site.gateway_config, GatewayConfig), clocks=machine.clocks())
-    radio = await open_radio(site.radio, site.gateway_state / "bonds.json")
-
-    async def opened() -> Radio:
-        return radio
-
-    task = asyncio.create_task(gateway.run(opened))
+    task = asyncio.create_task(gateway.run(VirtualRadio(site.radio, site.bonds)))
     try:
         yield gateway
     finally:
         os.kill(os.getpid(), signal.SIGTERM)
         await task
-        await radio.close()
 
 
 async def test_every_time_in_the_store_is_true_within_its_uncertainty(site: Site, ward: Ward) -> None:

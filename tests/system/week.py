@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from gateway.ble.collector import Backfill
-from gateway.ble.links import LinkState
+from gateway.ble.healing import LinkState
 from gateway.clock.keeper import Sample
 from gateway.clock.system import SystemClocks
 from gateway.config import BleSection, GatewayConfig, load
@@ -24,9 +24,10 @@ from gateway.envelope.keys import signer_for
 from gateway.envelope.receipt import decode_receipt
 from gateway.identity.files import load_private_key, load_recipient_key, load_registry
 from gateway.lab.air import Air
+from gateway.lab.bonds import BondStore
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
 from gateway.lab.peripheral import LedgerWriter, Peripheral
-from gateway.lab.radio import open_radio
+from gateway.lab.radio import VirtualRadio
 from gateway.lab.record_access import RecordStore
 from gateway.lab.site import GATEWAY, Site, build
 from gateway.model import Extra
@@ -96,9 +97,9 @@ class Box:
     async def start(self) -> None:
         """Attach to the air and collect."""
         gateway = self.gateway
-        self._radio = await open_radio(self._world.site.radio, self._world.site.gateway_state / "bonds.json")
+        radio = VirtualRadio(self._world.site.radio, self._world.site.bonds)
         # All that `run` does, without signals, control socket and broker.
-        collecting = gateway._collect(self._radio)
+        collecting = gateway._collect(radio)
         self._tasks = [asyncio.create_task(gateway.pipeline.run()), asyncio.create_task(collecting)]
 
     @property
@@ -113,7 +114,6 @@ class Box:
         for task in self._tasks:
             if not task.cancelled():
                 task.result()
-        await self._radio.close()
         self.gateway.outbox.close()
         for cause in ("link", "procedure"):
             sample = self.gateway.metrics.registry.get_sample_value(
@@ -178,6 +178,8 @@ class World:
         """Live through the week, then let everything come home."""
         await self.air.serve(self.site.radio)
         for wearable in self.wearables:
+            if keys := await BondStore(self.site.bonds).get(wearable.address):
+                await wearable.take_bond(keys)
             await wearable.start()
         self.box = Box(self)
         await self.box.start()
@@ -280,7 +282,8 @@ class World:
         """Wait until all that the wearable stores is durable."""
         while True:
             await asyncio.sleep(60)
-            links = self.box.gateway.links
+            bluetooth = self.box.gateway.bluetooth
+            links = bluetooth and bluetooth.links
             linked = self.box.running and links and links.states[address] is LinkState.UP
             if linked and links.backfills[address] is Backfill.COMPLETE:
                 return

@@ -1,0 +1,223 @@
+"""The Bluetooth side of the box: keeps the adapter and the links alive, and does what a person asks for.
+
+A missing or dead adapter is an event and a state, never an end: it is tried again until it is back.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from bleak.exc import BleakError
+
+from gateway.ble.collector import OnError
+from gateway.ble.healing import AdapterWatchdog, Remedy
+from gateway.ble.inventory import Inventory
+from gateway.ble.links import Links, OnEvent, Sink
+from gateway.ble.radio import Heard, OnHeard, Radio
+from gateway.ble.wearables import SERVICES, Wearables
+from gateway.ble.window import Window
+from gateway.clock.book import ClockBook
+from gateway.clock.system import Clock
+from gateway.config import BleSection
+from gateway.errors import AdapterError, LinkError, PairingError
+from gateway.model import Cursor
+
+_RETRY_S = 1.0
+_RETRY_MAX_S = 10.0
+_LOOK_S = 5.0
+_RESCAN_S = 15.0
+"""BlueZ tells of a wearable once, and then when its signal changes; a scan that begins anew tells of all again."""
+_SAVE_S = 600.0
+_REFUSED_EVERY_S = 60.0
+"""A peer that asks again and again is reported once in this time."""
+
+
+class Bluetooth:
+    """All wearables, their radio, and the acts of the people who look after them.
+
+    `cursors` are those that are durable; `sink` takes (stream, readings, cursor): what it is given together must become
+    durable together. `on_event` takes (code, address, further details), see docs/bluetooth.md for the codes; `on_error`
+    takes each `DeviceError`, after which the rest goes on.
+    """
+
+    def __init__(
+        self,
+        radio: Radio,
+        inventory: Inventory,
+        config: BleSection,
+        cursors: Mapping[str, Cursor],
+        *,
+        sink: Sink,
+        on_event: OnEvent,
+        on_error: OnError,
+        clock: Clock,
+        book: ClockBook,
+    ) -> None:
+        self._radio = radio
+        self._inventory = inventory
+        self._config = config
+        self._on_event = on_event
+        self._on_error = on_error
+        self._time_s = asyncio.get_running_loop().time
+        self._changed = asyncio.Event()
+        self._listeners: list[OnHeard] = []
+        self._window = Window(self._refused)
+        self._refused_at = float("-inf")
+        self._watchdog = AdapterWatchdog(silent_s=config.adapter_silent_s, now=self._time_s())
+        self.links = Links(
+            radio,
+            inventory,
+            config,
+            cursors,
+            sink=sink,
+            on_event=on_event,
+            on_error=on_error,
+            clock=clock,
+            book=book,
+            on_change=self._changed.set,
+        )
+        self.wearables = Wearables(radio, inventory, self.links, self._window, config, on_event=on_event, clock=clock)
+        """What people do."""
+        self.adapter_up: bool | None = None
+        """Whether the adapter is in use; None: not tried yet."""
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._save_now_and_then(), name="inventory")
+                group.create_task(self._keep_adapter(), name="adapter")
+        finally:
+            self._save()
+
+    async def _keep_adapter(self) -> None:
+        pause_s = _RETRY_S
+        while True:
+            try:
+                gone = await self._radio.open(self._window.ask)
+            except AdapterError as error:
+                self._adapter(up=False, error=error)
+                await self._heal()
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _RETRY_MAX_S)
+                continue
+            pause_s = _RETRY_S
+            self._adapter(up=True)
+            try:
+                await self._serve(gone)
+            finally:
+                await self._radio.close()
+            self._adapter(up=False, error=AdapterError("the adapter, bluetoothd or D-Bus has gone"))
+
+    async def _serve(self, gone: asyncio.Future[None]) -> None:
+        """While the adapter is there."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work()) for work in (self.links.run, self._scan, self._watch)]
+            await asyncio.wait([gone])
+            for task in tasks:
+                task.cancel()
+
+    def _adapter(self, *, up: bool, error: AdapterError | None = None) -> None:
+        """Tell a change once."""
+        if self.adapter_up is not up:
+            self.adapter_up = up
+            self._on_event("adapter-up" if up else "adapter-down")
+            if error:
+                self._on_error(error)
+
+    @property
+    def _listening(self) -> bool:
+        return self.links.due or bool(self._listeners)
+
+    async def _scan(self) -> None:
+        """Listen while somebody should be heard."""
+        while True:
+            self._changed.clear()
+            if not self._listening:
+                await self._changed.wait()
+                continue
+            try:
+                async with self._radio.scan(self._heard), asyncio.timeout(_RESCAN_S):
+                    while self._listening:
+                        self._changed.clear()
+                        await self._changed.wait()
+            except TimeoutError:
+                continue
+            except (BleakError, AdapterError, OSError, EOFError) as error:
+                if _cancelled():  # a scanner that cannot be stopped must not hide that
+                    raise asyncio.CancelledError from error
+                self._on_error(LinkError(f"cannot listen: {error}"))
+                await asyncio.sleep(_RETRY_S)
+
+    def _heard(self, heard: Heard) -> None:
+        self._watchdog.heard(self._time_s())
+        self.links.heard(heard)
+        for listener in self._listeners:
+            listener(heard)
+
+    async def scan(self, seconds: float) -> list[Heard]:
+        """Listen for `seconds`; the wearables that were heard, each as it was heard last, the nearest first.
+
+        Raises `AdapterError` while there is no adapter.
+        """
+        if not self.adapter_up:
+            raise AdapterError("the Bluetooth adapter is not in use")
+        found: dict[str, Heard] = {}
+
+        def note(heard: Heard) -> None:
+            if not heard.services.isdisjoint(SERVICES):
+                found[heard.address] = heard
+
+        self._listeners.append(note)
+        self._changed.set()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._listeners.remove(note)
+            self._changed.set()
+        return sorted(found.values(), key=lambda heard: -heard.rssi_dbm)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_S, self._config.adapter_silent_s / 4))
+            await self._heal()
+
+    async def _heal(self) -> None:
+        """Ask the watchdog, and do what it says."""
+        now = self._time_s()
+        if self.links.last_value_s > self._watchdog.since:
+            self._watchdog.heard(self.links.last_value_s)
+        remedy = self._watchdog.look(now, due=self.links.due)
+        if remedy is None:
+            return
+        self._on_event(remedy.value)
+        try:
+            if remedy is Remedy.RESET:
+                await self._radio.reset()
+            else:
+                self._config.reset_request.write_text("")
+        except AdapterError as error:
+            self._on_error(error)
+        except OSError as error:
+            self._on_error(AdapterError(f"{self._config.reset_request}: cannot be written: {error.strerror}"))
+
+    def _refused(self, error: PairingError, address: str) -> None:
+        self._on_error(error)
+        if self._time_s() - self._refused_at >= _REFUSED_EVERY_S:
+            self._refused_at = self._time_s()
+            self._on_event("pairing-refused", address)
+
+    async def _save_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_S)
+            self._save()
+
+    def _save(self) -> None:
+        try:
+            self._inventory.save()
+        except OSError as error:
+            self._on_error(LinkError(f"what was seen of wearables cannot be noted: {error.strerror}"))
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

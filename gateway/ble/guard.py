@@ -1,0 +1,107 @@
+"""Is it still the same wearable, on the same person, and whose stream is a reading? Sans-IO.
+
+Nothing is guessed: what contradicts itself raises `QuarantineError`, and a person decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+from gateway.ble.inventory import Device, Identity
+from gateway.clock.keeper import BOOT_ENDS_MS
+from gateway.errors import QuarantineError
+from gateway.health import metrics
+from gateway.model import Extra, Reading, Reason
+
+_MINUTE_MS = 60_000
+
+_ONE_PERSON = {metrics.GLUCOSE: (150.0, 3 * _MINUTE_MS), metrics.WEIGHT: (15.0, 60 * _MINUTE_MS)}
+"""By how much (canonical unit) a value can change within how long in one body, with room to spare. Capillary glucose is
+not here: sugar on a finger does that."""
+
+_NOT_BELIEVED = (
+    Reason.IMPLAUSIBLE
+    | Reason.SENSOR_FAULT
+    | Reason.SIGNAL
+    | Reason.NOT_READY
+    | Reason.CALIBRATION
+    | Reason.DEVICE_DOUBTS
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Where readings go, in their order."""
+
+    streams: dict[bytes, list[Reading]]
+    withheld: int
+    """From before the assignment, or of a user slot that is nobody's."""
+
+
+class Guard:
+    """One connection's view of one wearable."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._users = dict(device.users)
+        self._newest: Reading | None = None
+        self._last: dict[int, Reading] = {}
+
+    def identified(self, told: Identity) -> Identity:
+        """What is known of it from now on: what it says now, and for what it does not say, what it said before.
+
+        A new firmware is no other device. Raises `QuarantineError`.
+        """
+        known = self._device.identity
+        for each in fields(Identity):
+            before, now = getattr(known, each.name), getattr(told, each.name)
+            if before and now and before != now and each.name != "firmware":
+                raise QuarantineError(f"{each.name}-changed", f"{self._device.address}: its {each.name} is another now")
+        return replace(known, **{each.name: now for each in fields(Identity) if (now := getattr(told, each.name))})
+
+    def route(self, readings: Sequence[Reading]) -> Routed:
+        """Sort `readings` by stream. Raises `QuarantineError`; then none of them is to be believed."""
+        streams: dict[bytes, list[Reading]] = {}
+        withheld = 0
+        for reading in readings:
+            extras = dict(reading.extras)
+            live = Extra.BACKFILLED not in extras
+            if live:
+                self._check(reading, extras.get(Extra.SEQUENCE))
+            stream = self._stream(extras.get(Extra.USER))
+            if stream is None or not (live or self._since(reading.time_ms)):
+                withheld += 1
+            else:
+                streams.setdefault(stream, []).append(reading)
+        return Routed(streams, withheld)
+
+    def _stream(self, user: object) -> bytes | None:
+        """A shared device's slot has its own stream or none; what names no slot is the device's own."""
+        if self._users and isinstance(user, int):
+            return self._users.get(user)
+        return self._device.stream
+
+    def _since(self, time_ms: int) -> bool:
+        """Whether a stored record is of the present assignment; a time that counts from the boot tells nothing."""
+        return time_ms >= self._device.since_ms or time_ms < BOOT_ENDS_MS
+
+    def _check(self, reading: Reading, sequence: object) -> None:
+        newest = self._newest
+        if isinstance(sequence, int):
+            before = dict(newest.extras)[Extra.SEQUENCE] if newest else None
+            if newest and isinstance(before, int) and sequence < before and reading.time_ms < newest.time_ms:
+                raise QuarantineError(
+                    "sequence-backwards", f"{reading.device}: its records and their times run backwards"
+                )
+            self._newest = reading
+        bounds = _ONE_PERSON.get(reading.metric)
+        if bounds is None or reading.mantissa is None or reading.reasons & _NOT_BELIEVED:
+            return
+        last = self._last.get(reading.metric)
+        self._last[reading.metric] = reading
+        most, within_ms = bounds
+        if last and abs(reading.time_ms - last.time_ms) <= within_ms and abs(_value(reading) - _value(last)) > most:
+            raise QuarantineError("not-one-person", f"{reading.device}: its values cannot be one person's")
+
+
+def _value(reading: Reading) -> float:
+    return (reading.mantissa or 0) * 10.0**reading.exponent

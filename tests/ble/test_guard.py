@@ -1,0 +1,119 @@
+"""A wearable that is not what it was, or contradicts itself, is quarantined; readings go to their person or nowhere."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.ble.guard import Guard
+from gateway.ble.inventory import Device, Identity
+from gateway.errors import QuarantineError
+from gateway.health import metrics
+from gateway.model import Extra, Reading, Reason
+
+ADDRESS = "F0:00:00:00:01:01"
+STREAM, SON, DAUGHTER = b"\x01" * 16, b"\x02" * 16, b"\x03" * 16
+NOON = 1_760_000_000_000
+MINUTE = 60_000
+KNOWN = Identity("Maker", "Model", "Serial", "1.0", "aaaa")
+DEVICE = Device(ADDRESS, "cgm", STREAM, identity=KNOWN)
+
+
+def reading(
+    value: int = 100,
+    *,
+    minute: float = 0,
+    metric: int = metrics.GLUCOSE,
+    reasons: Reason = Reason.NONE,
+    **extras: int,
+) -> Reading:
+    pairs = tuple(sorted((int(Extra[name.upper()]), number) for name, number in extras.items()))
+    return Reading(ADDRESS, metric, value, 0, NOON + int(minute * MINUTE), reasons, pairs)
+
+
+def reason(guard: Guard, *readings: Reading) -> str:
+    with pytest.raises(QuarantineError) as error:
+        guard.route(readings)
+    return error.value.reason
+
+
+@pytest.mark.parametrize("field", ["make", "model", "serial", "services"])
+def test_another_identity_is_another_device(field: str) -> None:
+    with pytest.raises(QuarantineError) as error:
+        Guard(DEVICE).identified(replace(KNOWN, **{field: "other"}))
+    assert error.value.reason == f"{field}-changed"
+
+
+def test_a_new_firmware_is_the_same_device_and_what_it_keeps_to_itself_stays_known() -> None:
+    told = Identity(firmware="2.0", services="aaaa")
+    assert Guard(DEVICE).identified(told) == replace(KNOWN, firmware="2.0")
+
+
+def test_readings_go_to_the_stream_of_their_device() -> None:
+    routed = Guard(DEVICE).route([reading(), reading(101, minute=5)])
+    assert routed.streams == {STREAM: [reading(), reading(101, minute=5)]}
+    assert routed.withheld == 0
+
+
+def test_an_unassigned_device_yields_nothing() -> None:
+    routed = Guard(replace(DEVICE, stream=None)).route([reading()])
+    assert (routed.streams, routed.withheld) == ({}, 1)
+
+
+def test_slots_of_a_shared_device_are_parted_and_one_that_is_nobodys_yields_nothing() -> None:
+    shared = replace(DEVICE, users=((1, SON), (2, DAUGHTER)))
+    son, daughter, guest, unnamed = reading(user=1), reading(user=2), reading(user=3), reading()
+    routed = Guard(shared).route([son, daughter, guest, unnamed])
+    assert routed.streams == {SON: [son], DAUGHTER: [daughter], STREAM: [unnamed]}
+    assert routed.withheld == 1
+
+
+def test_what_a_device_stored_before_its_assignment_is_withheld() -> None:
+    guard = Guard(replace(DEVICE, since_ms=NOON))
+    before, after = reading(minute=-1, backfilled=1), reading(minute=1, backfilled=1)
+    routed = guard.route([before, after])
+    assert (routed.streams, routed.withheld) == ({STREAM: [after]}, 1)
+
+
+def test_what_is_said_live_is_of_the_present_assignment_whatever_its_clock_shows() -> None:
+    guard = Guard(replace(DEVICE, since_ms=NOON))
+    assert guard.route([reading(minute=-600)]).withheld == 0
+
+
+def test_numbers_and_times_that_run_backwards_are_not_believed() -> None:
+    guard = Guard(DEVICE)
+    guard.route([reading(sequence=10)])
+    assert reason(guard, reading(sequence=9, minute=-5)) == "sequence-backwards"
+
+
+def test_a_meter_that_starts_to_count_anew_is_believed_and_so_is_one_that_was_set_back() -> None:
+    guard = Guard(DEVICE)
+    guard.route([reading(sequence=10)])
+    guard.route([reading(sequence=0, minute=1)])
+    guard.route([reading(sequence=1, minute=-30)])
+
+
+def test_stored_records_may_come_in_any_order() -> None:
+    guard = Guard(DEVICE)
+    guard.route([reading(sequence=10)])
+    guard.route([reading(sequence=9, minute=-5, backfilled=1)])
+
+
+def test_glucose_does_not_leap_in_one_body() -> None:
+    guard = Guard(DEVICE)
+    guard.route([reading(80)])
+    assert reason(guard, reading(260, minute=1)) == "not-one-person"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        reading(260, minute=60),
+        reading(120, minute=1),
+        reading(260, minute=1, reasons=Reason.SENSOR_FAULT),
+        reading(260, minute=1, metric=metrics.GLUCOSE_CAPILLARY),
+    ],
+)
+def test_what_one_body_or_a_doubtful_sensor_can_do_is_no_alarm(later: Reading) -> None:
+    guard = Guard(DEVICE)
+    guard.route([reading(80)])
+    guard.route([later])

@@ -1,0 +1,98 @@
+"""Bonded wearables on the real stack: they come back, whatever went away, within a minute and without a new pairing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gateway.ble.healing import LinkState
+from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS
+from tests.ble.conftest import Gateway, until
+
+from .conftest import PATIENCE_S, Ward
+
+ALL = (CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS)
+
+
+def linked(gateway: Gateway, *addresses: str) -> Callable[[], bool]:
+    return lambda: all(gateway.bluetooth.links.states[address] is LinkState.UP for address in addresses)
+
+
+async def test_assigned_wearables_are_linked_and_what_they_stored_is_fetched(ward: Ward) -> None:
+    [gateway] = ward.gateways
+    await ward.meter.measure()
+    for address in ALL:
+        gateway.wearables.assign(address, since_ms=0)
+    await until(linked(gateway, *ALL), timeout_s=PATIENCE_S)
+    await until(lambda: {CGM_ADDRESS, GLS_ADDRESS} <= gateway.cursors.keys(), timeout_s=PATIENCE_S)
+    assert gateway.sequences(CGM_ADDRESS) == list(range(31))
+    assert gateway.sequences(GLS_ADDRESS) == [0]
+
+
+async def test_values_arrive_live(ward: Ward) -> None:
+    [gateway] = ward.gateways
+    await until(lambda: bool(ward.oximeter.subscribed()), timeout_s=PATIENCE_S)
+    before = len(gateway.taken)
+    await ward.oximeter.measure()
+    await until(lambda: len(gateway.taken) > before, timeout_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize("lost", ["bluetoothd", "adapter", "dbus", "reset"])
+async def test_comes_back_within_a_minute_and_misses_nothing(
+    ward: Ward, lost: str, record_property: Callable[[str, object], None]
+) -> None:
+    gateway = ward.gateways[-1]
+    stack = ward.stack
+
+    async def restart_dbus() -> None:
+        await stack.stop_dbus()
+        await ward.meter.measure()
+        await stack.start_dbus()
+        await stack.stop_bluetoothd()  # as systemd does: it requires the bus
+        await stack.start_bluetoothd()
+
+    async def replug() -> None:
+        await stack.unplug()
+        await ward.meter.measure()
+        await asyncio.sleep(1.0)
+        await stack.plug()
+
+    async def restart_bluetoothd() -> None:
+        await stack.stop_bluetoothd()
+        await ward.meter.measure()
+        await stack.start_bluetoothd()
+
+    lose: dict[str, Callable[[], Awaitable[None]]] = {
+        "bluetoothd": restart_bluetoothd,
+        "adapter": replug,
+        "dbus": restart_dbus,
+        "reset": gateway.radio.reset,
+    }
+    ups = gateway.codes().count("adapter-up")
+    await lose[lost]()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await until(lambda: gateway.codes().count("adapter-up") > ups, timeout_s=PATIENCE_S)
+    await until(linked(gateway, *ALL), timeout_s=PATIENCE_S)
+    record_property("recovered_s", round(loop.time() - started, 1))
+    newest = len(ward.meter.store) - 1
+    await until(lambda: gateway.sequences(GLS_ADDRESS)[-1] == newest, timeout_s=PATIENCE_S)
+    assert sorted(set(gateway.sequences(GLS_ADDRESS))) == list(range(newest + 1))
+    assert "bond-lost" not in gateway.codes()
+    assert not gateway.task.done()
+
+
+async def test_a_new_gateway_comes_back_on_the_bonds(ward: Ward) -> None:
+    await ward.gateways[-1].stop()
+    gateway = await ward.gateway(just_works=["plx"])
+    await until(linked(gateway, *ALL), timeout_s=PATIENCE_S)
+    assert "paired" not in gateway.codes()
+
+
+async def test_a_wearable_that_lost_its_bond_is_an_alert_and_is_never_paired_again(ward: Ward) -> None:
+    gateway = ward.gateways[-1]
+    await ward.cgm.forget_bonds()
+    await ward.cgm.drop()
+    await until(lambda: ("bond-lost", CGM_ADDRESS) in gateway.events, timeout_s=2 * PATIENCE_S)
+    assert await ward.cgm.keys.get_all() == []
+    assert linked(gateway, GLS_ADDRESS, PLX_ADDRESS)()
