@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 DURATION ?= 30
 JSON ?= 0
 RUNS ?= 10000000
+SOAK_KILLS ?= 1000
+SOAK_SECONDS ?= 1800
+SOAK_SEEDS ?= 1 2 3
 
-.PHONY: venv demo test lint types layers tests test-fleet test-bluez fuzz bench lock clean
+.PHONY: venv demo test lint types layers tests test-fleet test-bluez fuzz bench soak lock clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -47,8 +50,12 @@ fuzz: venv  ## every decoder under a coverage-guided fuzzer; RUNS=inputs (Python
 bench: venv  ## every benchmark; `python -m bench NAME --json` for one
 	$(BIN)/python -m bench all
 
+soak: venv  ## hours: SOAK_KILLS times SIGKILL of the gateway, then every fault for SOAK_SECONDS with each of SOAK_SEEDS
+	SOAK_KILLS=$(SOAK_KILLS) $(BIN)/pytest tests/system/test_kills.py
+	set -e; for seed in $(SOAK_SEEDS); do $(BIN)/iomt-gateway prove --seconds $(SOAK_SECONDS) --seed $$seed; done
+
 lock: venv  ## renew the hash-locked requirements
 	$(BIN)/python requirements/lock.py
 
 clean:
-	rm -rf $(VENV) .demo build *.egg-info
+	rm -rf $(VENV) .demo .prove build *.egg-info

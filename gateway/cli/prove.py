@@ -17,7 +17,7 @@ def add_parser(commands: common.Subparsers) -> None:
         description="Run the whole system with virtual wearables under faults, and compare what was measured with what"
         " was stored. Exit status: 0 pass, 1 fail, 2 invalid (a fault took no effect) or a wrong command line.",
     )
-    prove.add_argument("--seconds", type=float, default=180, help="time of the faults (%(default)s)")
+    prove.add_argument("--seconds", type=float, default=240, help="time of the faults (%(default)s)")
     prove.add_argument("--wearables", type=int, default=6, metavar="N", help="CGM, oximeter, meter, ... (%(default)s)")
     prove.add_argument("--rate", type=float, default=1.0, help="readings/s of each wearable (%(default)s)")
     prove.add_argument("--seed", type=int, default=1, help="the same seed gives the same schedule (%(default)s)")

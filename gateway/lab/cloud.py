@@ -1,11 +1,14 @@
 """What the receiver's store holds, read from its database by somebody who trusts neither side's counters."""
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from gateway.health.metrics import METRICS
 from gateway.lab.verdict import Row
@@ -16,6 +19,9 @@ _LATEST = """
 SELECT device, metric, mantissa, exponent, max(time_ms), count(*), sum(backfilled) FROM reading_rows
 GROUP BY device, metric ORDER BY device, metric
 """
+_GAPS = "SELECT stream, count FROM gap_rows JOIN streams ON streams.id = stream_id"
+_EVENTS = "SELECT details FROM event_rows WHERE code = ? ORDER BY chain_id, seq"
+_SPAN_ITEMS = 5
 _ROWS = "SELECT device, metric, mantissa, exponent, time_ms, session, sequence, backfilled FROM reading_rows"
 
 
@@ -29,6 +35,17 @@ class Latest:
     time_ms: int
     count: int
     backfilled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Bundles of a chain that a gateway says will never come, and why."""
+
+    chain: bytes
+    numbers: range
+    cause: str
+    counts: Mapping[str, int]
+    """Records by stream (hex); empty where the gateway does not know."""
 
 
 class Cloud:
@@ -58,9 +75,19 @@ class Cloud:
         with self._cursor() as cursor:
             return set(cursor.execute("SELECT chain, no FROM bundles JOIN chains ON chains.id = chain_id"))
 
-    def explained(self) -> int:
-        """Numbers that a signed gap record stands for."""
-        return self._number("SELECT coalesce(sum(count), 0) FROM gap_rows")
+    def gaps(self, streams: Collection[str]) -> int:
+        """Numbers of these streams (hex) that a signed gap stands for."""
+        with self._cursor() as cursor:
+            return sum(count for stream, count in cursor.execute(_GAPS) if stream.hex() in streams)
+
+    def holes(self) -> list[Hole]:
+        """What gateways say will never come."""
+        return [_hole(*details) for details in self.events("eviction")]
+
+    def events(self, code: str) -> list[list[Any]]:
+        """The details of every event of that code."""
+        with self._cursor() as cursor:
+            return [json.loads(details) for (details,) in cursor.execute(_EVENTS, (code,))]
 
     def quarantined(self) -> int:
         """Messages that the receiver would not believe, and forks that it saw."""
@@ -80,6 +107,14 @@ class Cloud:
             return
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as database:
             yield database.cursor()
+
+
+def _hole(chain: str, first: int, last: int, _digest: str, cause: str, *spans: Any) -> Hole:  # noqa: ANN401 - as told
+    counts: Counter[str] = Counter()
+    for at in range(0, len(spans), _SPAN_ITEMS):
+        stream, _, count = spans[at : at + 3]
+        counts[stream] += count
+    return Hole(bytes.fromhex(chain), range(first, last + 1), cause, counts)
 
 
 def _value(mantissa: int | None, exponent: int) -> Decimal | None:

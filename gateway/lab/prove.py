@@ -19,6 +19,7 @@ from gateway.config import GatewayConfig, IdentitySection, load
 from gateway.envelope.keys import Signer, signer_for
 from gateway.errors import ConfigError, GatewayError
 from gateway.identity.files import load_certificate, load_private_key
+from gateway.lab import small_disk
 from gateway.lab.brokers import best
 from gateway.lab.faults import FAULTS
 from gateway.lab.faults.fault import KEEPALIVE_S, Effect, watch
@@ -32,8 +33,19 @@ from gateway.lab.wearables import MOST
 REPORT = Path("prove-report.json")
 _ROOT = Path(".prove")
 _UPLINK = f"keepalive_s = {KEEPALIVE_S}\nack_timeout_s = 4.0\nreceipt_timeout_s = 5.0\nconnect_timeout_s = 5.0\n"
+_OUTBOX = """
+[outbox]
+segment_bytes = 1_048_576
+capacity_bytes = 16_777_216
+reserve_bytes = 1_048_576
+"""
+"""So small that a run sees segments begin and go, and that they fit on a small disk."""
 _WELL_S = 60.0
+_UNDER_WAY = 8
+"""So many bundles may wait for a receipt at any time."""
 _LINE_S = 5.0
+_MOST_S = 30 * 86_400
+_MOST_RATE = 1_000
 _BACKLOG_MIN = 60
 _LAG_MOST_MIN = 60_000
 _OXIMETER_VALUES = 2.2
@@ -42,7 +54,7 @@ _OXIMETER_VALUES = 2.2
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a run is to be; the same order and seed give the same schedule."""
+    """What a run is to be; the same order gives the same schedule. Raises `ConfigError` for what makes no sense."""
 
     seconds: float
     wearables: int
@@ -51,6 +63,14 @@ class Order:
     seed: int
     faults: tuple[str, ...]
     settle_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds <= _MOST_S:
+            raise ConfigError(f"--seconds: above 0, at most {_MOST_S}")
+        if not 1 <= self.wearables <= MOST:
+            raise ConfigError(f"--wearables: 1 to {MOST}")
+        if not 0 < self.rate <= _MOST_RATE:
+            raise ConfigError(f"--rate: above 0, at most {_MOST_RATE} readings/s per wearable")
 
 
 def choose(text: str) -> tuple[str, ...]:
@@ -68,8 +88,6 @@ def choose(text: str) -> tuple[str, ...]:
 
 def rig_for(order: Order, root: Path, kind: type[Rig] = Rig) -> Rig:
     """A rig in the empty directory `root`, with wearables that measure as ordered."""
-    if not 1 <= order.wearables <= MOST or not 0 < order.rate <= 1000:  # noqa: PLR2004 - a wearable's clock has ms
-        raise ConfigError(f"--wearables: 1 to {MOST}; --rate: above 0, at most 1000 readings/s per wearable")
     port = free_port()
     site = Site(root, broker_port=port, uplink_port=free_port(), receiver_metrics=f"127.0.0.1:{free_port()}")
     # A CGM's minutes pass faster until its clock has caught up, which must not happen within the run.
@@ -84,7 +102,16 @@ def rig_for(order: Order, root: Path, kind: type[Rig] = Rig) -> Rig:
         "--meter-interval-s": 1 / order.rate,
     }
     arguments = [str(part) for pair in air.items() for part in pair]
-    return kind(site, best(site), count=order.wearables, air=arguments, uplink_extra=_UPLINK)
+    return kind(
+        site,
+        best(site),
+        count=order.wearables,
+        air=arguments,
+        uplink_extra=_UPLINK,
+        gateway_extra=_OUTBOX,
+        on_small_disk="full-disk" in order.faults and not small_disk.impossible(root.parent),
+        stepped_clock="clock-step" in order.faults,
+    )
 
 
 class Run:
@@ -139,6 +166,7 @@ class Run:
             effect = await fault.inject(self._rig, planned.hold_s, random.Random(planned.seed))
         except OSError as error:
             effect = Effect(took=False, seen=f"could not be done or seen: {error}")
+            self._rig.proxy.mend()
         well_s = await self._until_well()
         occurrence = Occurrence(
             name=planned.name,
@@ -153,7 +181,7 @@ class Run:
         self._line(f"{planned.name}: {occurrence.outcome}")
 
     async def _until_well(self) -> float | None:
-        """Seconds until every wearable is linked and new bundles are receipted; None if that does not come about."""
+        """Seconds until all are linked, the backlog is gone and new bundles are receipted; None if not in time."""
         started_s = time.monotonic()
         first: tuple[str, int] | None = None
 
@@ -165,7 +193,8 @@ class Run:
             if first is None or first[0] != now[0]:
                 first = now
             linked = all(device["state"] == "link-up" for device in status["devices"])
-            return bool(status["online"] and linked and now > first)
+            drained = status["bundles_waiting"] <= _UNDER_WAY
+            return bool(status["online"] and linked and drained and now > first)
 
         try:
             done = await watch(well, bool, within_s=_WELL_S)

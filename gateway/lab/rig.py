@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -9,7 +10,7 @@ from typing import Any
 
 from gateway.config import GatewayConfig, load
 from gateway.control.api import socket_path
-from gateway.lab import wearables
+from gateway.lab import small_disk, wearables
 from gateway.lab.brokers import SiteBroker
 from gateway.lab.cloud import Cloud
 from gateway.lab.ledger import Ledger
@@ -17,6 +18,7 @@ from gateway.lab.process import Child
 from gateway.lab.proxy import Proxy
 from gateway.lab.samples import Samples
 from gateway.lab.site import Site, build
+from gateway.lab.stepped import write_offset
 from gateway.lab.verdict import Kill, Verdict, judge
 from gateway.observe import http
 from gateway.outbox.outbox import list_bundles
@@ -27,12 +29,21 @@ _LOOK_S = 0.5
 class Rig:
     """The processes of `site`, with `count` virtual wearables; `air` are more arguments of the wearables' process.
 
-    The verdict asks the gateway nothing: it compares the wearables' ledger, the bundles found on a killed gateway's
-    disk, and the receiver's store.
+    `on_small_disk` needs root; `stepped_clock` lets `step_clock` work. The verdict asks nothing of the gateway: it
+    compares the wearables' ledger, the bundles found on a killed gateway's disk, and the receiver's store.
     """
 
     def __init__(
-        self, site: Site, broker: SiteBroker, *, count: int = 3, air: Sequence[str] = (), uplink_extra: str = ""
+        self,
+        site: Site,
+        broker: SiteBroker,
+        *,
+        count: int = 3,
+        air: Sequence[str] = (),
+        uplink_extra: str = "",
+        gateway_extra: str = "",
+        on_small_disk: bool = False,
+        stepped_clock: bool = False,
     ) -> None:
         self.site = site
         self.broker = broker
@@ -44,8 +55,13 @@ class Rig:
         self.streams: dict[str, str] = {}
         """Stream id (hex) by address."""
         self.kills: list[Kill] = []
+        self.on_small_disk = on_small_disk
+        """The gateway's state lies on a small file system of its own."""
+        stepped = ("gateway.lab.stepped", str(site.clock)) if stepped_clock else ()
+        self._gateway = (*stepped, "gateway.cli.gateway", "run", "--config", str(site.gateway_config))
+        self._clock_offsets_ms = [0]
         self._air = ("--count", str(count), *air)
-        self._uplink_extra = uplink_extra
+        self._extra = {"uplink_extra": uplink_extra, "gateway_extra": gateway_extra}
         self._ledger = Ledger(site.ledger)
         self._listed: dict[tuple[bytes, int], int] = {}
 
@@ -54,8 +70,12 @@ class Rig:
         """Start everything; at the end stop everything, in order. Raises `GatewayError` for what does not start."""
         site = self.site
         async with AsyncExitStack() as stack:
+            if self.on_small_disk:
+                site.gateway_state.mkdir(mode=0o700, parents=True)
+                stack.enter_context(small_disk.mounted(site.root / "disk", site.gateway_state))
             stack.push_async_callback(self._stop)
-            self.streams = build(site, devices=self.devices, uplink_extra=self._uplink_extra)
+            self.streams = build(site, devices=self.devices, **self._extra)
+            write_offset(site.clock, 0)
             await stack.enter_async_context(self.proxy)
             await asyncio.gather(self.start_broker(), self._start_wearables())
             await self.start_receiver()
@@ -79,8 +99,12 @@ class Rig:
 
     async def start_gateway(self) -> None:
         """Start the gateway and wait until it is ready."""
-        command = ("gateway.cli.gateway", "run", "--config", str(self.site.gateway_config))
-        self.children["gateway"] = await Child.serve("gateway", *command, logs=self.site.logs)
+        self.children["gateway"] = await Child.serve("gateway", *self._gateway, logs=self.site.logs)
+
+    async def spawn_gateway(self) -> None:
+        """Start the gateway and do not wait for it."""
+        command = (sys.executable, "-m", *self._gateway)
+        self.children["gateway"] = await Child.run("gateway", *command, logs=self.site.logs)
 
     async def kill_gateway(self) -> int:
         """SIGKILL the gateway, and list what is on its disk; returns its exit status, -9 if that is what ended it."""
@@ -91,6 +115,11 @@ class Rig:
         self.kills.append(Kill(time.time_ns() // 1_000_000, exposure_ms))
         self._list_disk()
         return status
+
+    def step_clock(self, offset_ms: int) -> None:
+        """Set how far the gateway's wall clock is ahead."""
+        self._clock_offsets_ms.append(offset_ms)
+        write_offset(self.site.clock, offset_ms * 1_000_000)
 
     async def gateway(self) -> Samples:
         """What the gateway counts. Raises `OSError` if it does not answer."""
@@ -121,7 +150,11 @@ class Rig:
         self._ledger.read()
         self._list_disk()
         committed = self.cloud.bundles()
-        missing = sum(count for key, count in self._listed.items() if key not in committed)
+        missing = {key: count for key, count in self._listed.items() if key not in committed}
+        explained = self.cloud.gaps(self.streams.values())
+        for hole in self.cloud.holes():
+            told = sum(missing.pop((hole.chain, no), 0) for no in hole.numbers)
+            explained += max(told, sum(hole.counts.get(stream, 0) for stream in self.streams.values()))
         return judge(
             self._ledger.emissions,
             self.cloud.rows(),
@@ -129,9 +162,10 @@ class Rig:
             kills=self.kills,
             outages=outages,
             captured=sum(self._listed.values()),
-            missing_after_fsync=missing,
-            explained=self.cloud.explained(),
+            missing_after_fsync=sum(missing.values()),
+            explained=explained,
             quarantined=self.cloud.quarantined(),
+            clock_offsets_ms=list(dict.fromkeys(self._clock_offsets_ms)),
         )
 
     def _list_disk(self) -> None:

@@ -12,10 +12,12 @@ from importlib import resources
 from pathlib import Path
 
 from gateway.errors import ConfigError
+from gateway.lab import small_disk
 from gateway.lab.bonds import bond_beforehand
 from gateway.lab.pki import make_dev_pki
 
 GATEWAY = "gw-demo"
+_GATEWAY_STATE = "gateway-state"
 
 
 def free_port() -> int:
@@ -34,6 +36,8 @@ def own_folder(root: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(f"another run is at work in {root.absolute()}; wait for its end") from error
+        if (left := root / _GATEWAY_STATE).is_mount():
+            small_disk.unmount(left)
         shutil.rmtree(root, ignore_errors=True)
         yield
 
@@ -70,9 +74,14 @@ class Site:
         return self.root / "ledger.jsonl"
 
     @property
+    def clock(self) -> Path:
+        """By how much the gateway's clock is wrong, where it can be stepped."""
+        return self.root / "clock"
+
+    @property
     def gateway_state(self) -> Path:
         """The gateway's state directory."""
-        return self.root / "gateway-state"
+        return self.root / _GATEWAY_STATE
 
     @property
     def bonds(self) -> Path:

@@ -85,20 +85,23 @@ def judge(
     missing_after_fsync: int,
     explained: int,
     quarantined: int,
+    clock_offsets_ms: Sequence[int] = (0,),
 ) -> Verdict:
     """Compare ledger and store.
 
     Emissions after `until_ms` may still be under way: their rows count as known, but nothing is demanded of them.
     `missing_after_fsync` is how many readings lie in bundles that a killed gateway had on its disk and the store lacks;
-    `quarantined` how many bundles the receiver would not believe.
+    `quarantined` how many bundles the receiver would not believe; `clock_offsets_ms` by how much the gateway's clock
+    was ahead at one time or another.
     """
-    duplicates, strays, found = _match(emissions, rows)
+    duplicates, strays, found = _match(emissions, rows, clock_offsets_ms)
     due = [emission for emission in emissions if emission.sent_ms <= until_ms]
     missing = [emission for emission in due if id(emission) not in found]
     kept = [emission for emission in missing if emission.kept]
     in_air = [emission for emission in missing if not emission.kept and _in_air(emission, kills)]
-    rest = len(missing) - len(kept) - len(in_air)
-    explained = min(explained, rest)
+    owed = len(missing) - len(in_air)
+    explained = min(explained, owed)
+    kept_lost = min(len(kept), owed - explained)
     stored = len(due) - len(missing)
     return Verdict(
         emitted=len(due),
@@ -106,8 +109,8 @@ def judge(
         stored=stored,
         explained=explained,
         in_air=len(in_air),
-        lost_after_fsync=max(rest - explained, missing_after_fsync),
-        lost_from_stored_records=len(kept),
+        lost_after_fsync=max(owed - explained - kept_lost, missing_after_fsync),
+        lost_from_stored_records=kept_lost,
         backfilled=sum(row.backfilled for row in rows),
         duplicates=duplicates,
         unverified=strays + quarantined,
@@ -122,7 +125,9 @@ def _in_air(emission: Emission, kills: Iterable[Kill]) -> bool:
     )
 
 
-def _match(emissions: Sequence[Emission], rows: Sequence[Row]) -> tuple[int, int, set[int]]:
+def _match(
+    emissions: Sequence[Emission], rows: Sequence[Row], clock_offsets_ms: Sequence[int]
+) -> tuple[int, int, set[int]]:
     """Pair rows with emissions: (rows that repeat another, rows that nobody sent, emissions found).
 
     Stored records are paired by what the device itself counts; live values without a number by value and moment.
@@ -143,7 +148,10 @@ def _match(emissions: Sequence[Emission], rows: Sequence[Row]) -> tuple[int, int
                 numbered.get((row.device, row.metric, row.session, row.sequence, row.value))
             ]
         else:
-            candidates = _at_that_moment(moments[row.device, row.metric, row.value], row.time_ms)
+            same = moments[row.device, row.metric, row.value]
+            candidates = [
+                near for offset_ms in clock_offsets_ms for near in _at_that_moment(same, row.time_ms - offset_ms)
+            ]
         known = [each for each in candidates if each is not None]
         fresh = [each for each in known if id(each) not in found]
         if fresh:

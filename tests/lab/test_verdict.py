@@ -64,6 +64,26 @@ def test_a_bundle_on_the_killed_gateways_disk_that_never_arrived_fails_the_run()
     assert (seen.lost_after_fsync, seen.passed) == (3, False)
 
 
+def test_what_a_signed_record_explains_is_not_lost_whoever_could_have_kept_it() -> None:
+    sent = [result(1), pulse(1000), pulse(3000)]
+    seen = verdict(sent, [row(pulse(3000))], explained=2)
+    assert (seen.explained, seen.lost_after_fsync, seen.lost_from_stored_records, seen.passed) == (2, 0, 0, True)
+
+
+def test_what_exceeds_the_explanation_is_lost_and_an_explanation_of_nothing_counts_for_nothing() -> None:
+    sent = [result(1), result(2), pulse(1000), pulse(3000)]
+    seen = verdict(sent, [row(pulse(3000))], explained=1)
+    assert (seen.explained, seen.lost_after_fsync + seen.lost_from_stored_records, seen.passed) == (1, 2, False)
+    assert verdict(sent, [row(each) for each in sent], explained=7).explained == 0
+
+
+def test_a_live_value_is_known_by_its_moment_also_while_the_gateways_clock_was_wrong() -> None:
+    sent = [pulse(1000), pulse(3000)]
+    rows = [row(pulse(1000)), row(pulse(3000), late_ms=3_600_005)]
+    assert verdict(sent, rows, clock_offsets_ms=[0, 3_600_000]).passed
+    assert verdict(sent, rows).unverified == 1
+
+
 def test_a_row_that_comes_twice_is_a_duplicate() -> None:
     for sent in (result(1), pulse(1000)):
         seen = verdict([sent], [row(sent), row(sent, late_ms=6)])

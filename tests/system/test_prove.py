@@ -57,8 +57,8 @@ class CardThatForgets(Rig):
         await super().start_gateway()
 
 
-def order(*faults: str, seed: int = 1) -> Order:
-    return Order(seconds=8, wearables=3, rate=2.0, seed=seed, faults=faults, settle_s=5)
+def order(*faults: str, seconds: float = 8, seed: int = 1) -> Order:
+    return Order(seconds=seconds, wearables=3, rate=2.0, seed=seed, faults=faults, settle_s=5)
 
 
 async def test_a_card_that_forgets_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +67,17 @@ async def test_a_card_that_forgets_fails_the_run(tmp_path: Path, monkeypatch: py
     report = await Run(asked, rig_for(asked, Path("site"), CardThatForgets), no_progress).run()
     assert report.word == "fail"
     assert report.lost > 0
+
+
+async def test_a_flipped_bit_costs_what_a_signed_record_tells_of_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = order("flipped-bits", seconds=15)
+    report = await Run(asked, rig_for(asked, Path("site")), no_progress).run()
+    assert report.word == "pass"
+    assert report.verdict.explained > 0
+    assert "the receiver was told damaged" in report.occurrences[0].seen
 
 
 async def test_a_fault_that_takes_no_effect_makes_the_run_invalid(

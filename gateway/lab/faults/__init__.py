@@ -1,5 +1,6 @@
 """Every fault that `iomt-gateway prove` knows, by name."""
 
-from gateway.lab.faults import broker, network, processes, storage
+from gateway.lab.faults import broker, card, clock, database, network, processes
 
-FAULTS = {fault.name: fault for fault in (*processes.FAULTS, *network.FAULTS, *broker.FAULTS, *storage.FAULTS)}
+_ROOMS = (processes, network, broker, database, card, clock)
+FAULTS = {fault.name: fault for room in _ROOMS for fault in room.FAULTS}

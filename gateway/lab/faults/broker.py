@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 
 from gateway.lab.brokers import EmbeddedBroker, Mosquitto
 from gateway.lab.faults.fault import Effect, Fault, gateway_total, watch
@@ -9,6 +10,7 @@ from gateway.lab.rig import Rig
 from gateway.lab.schedule import Cost
 
 _SEEN_S = 20.0
+_RULES_READ_S = 1.0
 _PARKED = "iomt_gateway_uplink_parked_bundles"
 _ACKNOWLEDGED = "iomt_gateway_uplink_acknowledged_bundles_total"
 _SMALL_PACKET_BYTES = 1_600
@@ -21,9 +23,9 @@ async def _denied_topics(rig: Rig, hold_s: float, _: random.Random) -> Effect:
     silent = isinstance(rig.broker, EmbeddedBroker)
     effect = await (_denied_silently(rig, hold_s) if silent else _denied_by_code(rig, hold_s))
     rig.broker.deny_uplink(broker, deny=False)
-    # Whoever mended the broker's rules has clients connect again.
-    rig.proxy.cut()
-    rig.proxy.mend()
+    # Whoever mends the broker's rules tells the gateway so, once the broker has read them.
+    await asyncio.sleep(_RULES_READ_S)
+    rig.children["gateway"].signal(signal.SIGHUP)
     return effect
 
 

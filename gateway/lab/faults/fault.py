@@ -2,11 +2,14 @@
 
 import asyncio
 import random
+import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from gateway.lab.process import Child
 from gateway.lab.rig import Rig
 from gateway.lab.schedule import Cost
 
@@ -66,6 +69,18 @@ async def watch(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], *
 async def gateway_total(rig: Rig, name: str, **labels: str) -> float:
     """What the gateway counts. Raises `OSError` if it does not answer."""
     return (await rig.gateway()).total(name, **labels)
+
+
+@contextmanager
+def refused_writes(child: Child) -> Iterator[None]:
+    """Let the kernel refuse every write of a process to a regular file, with EFBIG, until the end."""
+    soft, hard = resource.prlimit(child.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def lost_beyond(rig: Rig, before: float, *, within_s: float) -> float:

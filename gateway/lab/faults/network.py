@@ -8,7 +8,7 @@ from gateway.lab.faults.fault import KEEPALIVE_S, LOST, Effect, Fault, gateway_t
 from gateway.lab.rig import Rig
 from gateway.lab.schedule import Cost
 
-_NOTICED_S = 10.0
+_NOTICED_S = 5.0
 _SILENCE_S = 2.0 * KEEPALIVE_S
 """Two keepalives: so long a connection may be dead before the gateway knows."""
 _GRACE_S = 2.0

@@ -9,7 +9,7 @@ from gateway.lab.faults.fault import LOST, Effect, Fault, gateway_total, lost_be
 from gateway.lab.rig import Rig
 from gateway.lab.schedule import Cost
 
-_NOTICED_S = 10.0
+_NOTICED_S = 5.0
 _OFFLINE_S = (0.5, 4.0)
 
 
