@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.envelope.layout import self_stream
+from gateway.envelope.layout import self_stream, urgent_root
 from gateway.receiver.coverage import Run
 from gateway.receiver.plan import ChainKey
 
+_EVICTION = "eviction"
 _ID, _DIGEST = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{64}")
 
 Rows = Callable[[str, tuple[object, ...]], Iterable[tuple[Any, ...]]]
@@ -32,10 +33,10 @@ SELECT stream, first, last FROM record_runs JOIN streams ON streams.id = stream_
 WHERE chain_id = ? ORDER BY stream, first
 """
 _GAPS = "SELECT stream, first, count, cause FROM gap_rows JOIN streams ON streams.id = stream_id WHERE chain_id = ?"
-_SUCCESSORS = "SELECT chain, predecessor_no FROM chains WHERE gateway = ? AND predecessor = ?"
+_PREDECESSORS = "SELECT predecessor, predecessor_no FROM chains WHERE gateway = ? AND predecessor IS NOT NULL"
 _EVENTS = """
-SELECT details FROM event_rows JOIN streams ON streams.id = stream_id
-WHERE gateway = ? AND stream = ? AND code = 'eviction'
+SELECT DISTINCT details FROM event_rows JOIN streams ON streams.id = stream_id
+WHERE gateway = ? AND stream = ? AND code IN (?, ?)
 """
 _FORKS = "SELECT gateway, cause, chain, no, hash FROM forks ORDER BY gateway, chain, no, cause"
 _TIMES = """
@@ -104,22 +105,36 @@ class Archive:
         for stream, first, count, cause in self._rows(_GAPS, (chain.id,)):
             yield bytes(stream), Run(first, first + count - 1), cause
 
-    def successors(self, key: ChainKey) -> list[tuple[bytes, int]]:
-        """The chains that continue this one, and the bundle that each names as its last."""
-        return [(bytes(chain), no) for chain, no in self._rows(_SUCCESSORS, key)]
+    def named(self, gateway: str) -> dict[bytes, int]:
+        """The highest bundle of each chain that must be: another chain continues it, or a heartbeat names it."""
+        named: dict[bytes, int] = {}
+        for chain, no in self._rows(_PREDECESSORS, (gateway,)):
+            named[bytes(chain)] = max(no, named.get(bytes(chain), 0))
+        for details in self._events(gateway, "heartbeat", "shutdown"):
+            match details:
+                case [str(text), int(no), str(digest), *_] if _ID.fullmatch(text) and _DIGEST.fullmatch(digest):
+                    chain = bytes.fromhex(text)
+                    named[chain] = max(no, named.get(chain, 0))
+        named.pop(urgent_root(gateway), None)
+        return named
 
     def evictions(self, gateway: str) -> dict[bytes, list[Evicted]]:
         """What a gateway had to forget, by chain."""
         found: dict[bytes, list[Evicted]] = {}
-        for (details,) in self._rows(_EVENTS, (gateway, self_stream(gateway))):
-            match json.loads(details):
+        for details in self._events(gateway, _EVICTION, _EVICTION):
+            match details:
                 case [str(chain), int(first), int(last), str(digest), *more] if (
                     _ID.fullmatch(chain) and _DIGEST.fullmatch(digest) and 0 <= first <= last
                 ):
-                    cause = str(more[0]) if more else "eviction"
+                    cause = str(more[0]) if more else _EVICTION
                     run = Run(first, last, bytes.fromhex(digest))
                     found.setdefault(bytes.fromhex(chain), []).append(Evicted(run, cause))
         return found
+
+    def _events(self, gateway: str, *codes: str) -> Iterator[Any]:
+        """What a gateway's own events of two codes say."""
+        for (details,) in self._rows(_EVENTS, (gateway, self_stream(gateway), *codes)):
+            yield json.loads(details)
 
     def forks(self) -> Iterator[tuple[str, str, bytes, int, bytes]]:
         """Gateway, cause, chain, number and hash of each fork."""

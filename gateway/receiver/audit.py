@@ -5,12 +5,16 @@ forks. What may still come, behind the last bundle of a chain that nobody contin
 """
 
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any
 
 from gateway.envelope.keys import VerifyKey
 from gateway.receiver.archive import Archive, Chain
 from gateway.receiver.chain_audit import UNEXPLAINED, ChainAudit, ChainReport, Hole
+from gateway.receiver.plan import ChainKey
 
+_ABSENT = -1
+"""A chain of which the store has nothing: no chain has this number."""
 _MOST_LISTED = 1000
 """Entries of one list of the report; the numbers count all."""
 
@@ -37,13 +41,14 @@ def audit(
         done += 1
         on_progress(done, total)
 
-    evicted, owner = {}, ""
-    for chain in archive.chains(stream):
-        if chain.key.gateway != owner:
-            owner = chain.key.gateway
-            evicted = archive.evictions(owner)
-        told = evicted.get(chain.key.chain, [])
-        writer.add(chain, ChainAudit(archive, chain, registry, told, count).run())
+    for gateway, chains in groupby(archive.chains(stream), key=lambda each: each.key.gateway):
+        evicted, named = archive.evictions(gateway), archive.named(gateway)
+        present = list(chains)
+        absent = named.keys() - {each.key.chain for each in present} if stream is None else ()
+        for chain in (*present, *(Chain(_ABSENT, ChainKey(gateway, each)) for each in sorted(absent))):
+            told, last = evicted.get(chain.key.chain, []), named.get(chain.key.chain, -1)
+            chain_audit = ChainAudit(archive, chain, registry, evicted=told, named=last, on_bundle=count)
+            writer.add(chain, chain_audit.run())
     return writer.finish()
 
 

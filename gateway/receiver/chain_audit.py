@@ -48,7 +48,8 @@ class ChainReport:
 class ChainAudit:
     """`run` audits one chain of `archive`; memory grows with its streams, epochs and holes, not with its bundles.
 
-    `evicted` is what the chain's gateway signed that it had to forget, `on_bundle` is called after each bundle.
+    `evicted` is what the chain's gateway signed that it had to forget, `named` the highest bundle that it says there
+    is, or -1; `on_bundle` is called after each bundle.
     """
 
     def __init__(
@@ -56,13 +57,16 @@ class ChainAudit:
         archive: Archive,
         chain: Chain,
         registry: Mapping[bytes, tuple[str, VerifyKey]],
+        *,
         evicted: list[Evicted],
+        named: int,
         on_bundle: Callable[[], None],
     ) -> None:
         self._archive = archive
         self._chain = chain
         self._registry = registry
         self._evicted = sorted(evicted, key=lambda each: each.run)
+        self._named = named
         self._on_bundle = on_bundle
         self._report = ChainReport()
         self._epochs: dict[int, bytes] = {}
@@ -84,8 +88,7 @@ class ChainAudit:
             self._next, self._last_hash = no + 1, digest
             report.bundles += 1
             self._on_bundle()
-        successors = self._archive.successors(self._chain.key)
-        self._miss_until(max((no for _, no in successors), default=-1) + 1)
+        self._miss_until(self._named + 1)
         if not report.findings:
             self._compare_rows()
         return report

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.envelope.layout import urgent_root
 from gateway.envelope.seal import self_stream
-from gateway.model import Batch, Event
+from gateway.model import Batch, Event, Link
 from gateway.receiver.archive import Archive
 from gateway.receiver.audit import audit
 from gateway.receiver.plan import Message
@@ -116,6 +117,30 @@ def test_the_end_of_a_chain_that_its_successor_names_is_missed(gw: Box, cloud: C
     cloud.take(*messages[:2], gw.message(Batch(A, gw.records(2))))
     missing = [(each["first"], each["last"], each["cause"]) for each in gw1(cloud)["missing"]]
     assert missing == [(2, 3, "unexplained")]
+
+
+def test_a_chain_of_which_nothing_came_is_missed_if_the_next_one_names_it(gw: Box, cloud: Cloud) -> None:
+    cloud.take(gw.tick())
+    gw.restart(gw.head)
+    for _ in range(3):
+        lost = link(gw.tick())
+    gw.restart(gw.head)
+    cloud.take(gw.tick())
+    told = gw1(cloud)
+    assert told["missing"] == [{"chain": lost.chain.hex(), "first": 0, "last": 2, "cause": "unexplained"}]
+
+
+@pytest.mark.parametrize("code", ["heartbeat", "shutdown"])
+def test_urgent_bundles_that_a_heartbeat_names_are_missed(gw: Box, cloud: Cloud, code: str) -> None:
+    alarms = Box("gw-1")
+    alarms.restart(Link(urgent_root("gw-1"), 0, bytes(32)))
+    sent = [alarms.tick() for _ in range(3)]
+    names = Event(NOW_MS, code, (link(sent[2]).chain, 2, link(sent[2]).hash))
+    cloud.take(sent[0], gw.message(Batch(self_stream("gw-1"), (names,))))
+    missing = [(each["first"], each["last"], each["cause"]) for each in gw1(cloud)["missing"]]
+    assert missing == [(1, 2, "unexplained")]
+    cloud.take(*sent[1:])
+    assert report(cloud)["verdict"] == "clean"
 
 
 def test_a_fork_is_unexplained(gw: Box, cloud: Cloud) -> None:
