@@ -241,3 +241,9 @@ class StoreChangedError(StoreError):
     """Another receiver wrote to the store between load and commit: load and decide again."""
 
     cause = "store-changed"
+
+
+class ExportError(GatewayError):
+    """What readings were exported to did not take them."""
+
+    cause = "export"

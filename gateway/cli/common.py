@@ -1,6 +1,7 @@
 """What every command shares: how errors end a process and where configuration lies by default."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,11 @@ def run(parser: argparse.ArgumentParser) -> int:
         return 1 if not isinstance(error, ConfigError) else 2
     except KeyboardInterrupt:
         return 130
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for files with what concerns patients: their owner's alone."""
+    return os.open(path, flags, 0o600)
 
 
 def show(value: dict[str, object]) -> None:

@@ -41,3 +41,25 @@ EXPLAINED = (
 FORKS = "SELECT gateway, count(*) FROM forks GROUP BY gateway"
 PARKED = "SELECT count(*) FROM parked"
 QUARANTINED = "SELECT cause, sum(times) FROM quarantine GROUP BY cause"
+
+STREAMS = """
+SELECT gateway, stream, patient FROM streams LEFT JOIN patients ON stream_id = streams.id ORDER BY gateway, stream
+"""
+STREAM = "SELECT id FROM streams WHERE stream = ?"
+ASSIGNED = """
+SELECT streams.id, gateway, stream, patient FROM streams JOIN patients ON stream_id = streams.id ORDER BY streams.id
+"""
+EXPORT_PAGE = """
+SELECT chain_id, chain, seq, device, metric, mantissa, exponent, time_ms, quality, sequence, session, backfilled, extras
+FROM reading_rows JOIN chains ON chains.id = chain_id
+WHERE stream_id = ? AND (time_ms, chain_id, seq) > (?, ?, ?) AND received_ms >= ?
+ORDER BY time_ms, chain_id, seq LIMIT ?
+"""
+"""Readings of a stream beyond (time, chain, number), that arrived since."""
+
+ASSIGN = """
+INSERT INTO patients (stream_id, patient, assigned_ms) VALUES (?, ?, ?)
+ON CONFLICT (stream_id) DO UPDATE SET patient = excluded.patient, assigned_ms = excluded.assigned_ms
+"""
+UNASSIGN = "DELETE FROM patients WHERE stream_id = ?"
+LOG = "INSERT INTO desk_log (at_ms, actor, action, stream) VALUES (?, ?, ?, ?)"

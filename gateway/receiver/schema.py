@@ -140,6 +140,20 @@ CREATE TABLE clock_anchors (
     PRIMARY KEY (gateway, boot, boot_ms)
 ) STRICT, WITHOUT ROWID;
 
+-- Whose a stream is, and who said so. The log names streams and people of the staff, never a patient.
+CREATE TABLE patients (
+    stream_id INTEGER PRIMARY KEY REFERENCES streams,
+    patient TEXT NOT NULL,
+    assigned_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE desk_log (
+    id INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    stream BLOB NOT NULL
+) STRICT;
+
 CREATE VIEW readings AS
     SELECT streams.gateway, stream, chain, seq, device, metric, mantissa, exponent, time_ms, quality, sequence, session,
         backfilled, extras, received_ms

@@ -97,6 +97,17 @@ class SqliteStore:
         with _declared("cannot load"):
             return summary(self._database.execute)
 
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """What one of `queries` finds."""
+        with _declared("cannot load"):
+            return self._database.execute(query, values).fetchall()
+
+    def change(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        """Run some of `queries` with their values, all of them durably or none."""
+        with self._transaction() as database:
+            for statement, values in statements:
+                database.execute(statement, values)
+
     def _version(self) -> int:
         """Changes when another connection has committed (https://sqlite.org/pragma.html#pragma_data_version)."""
         [(version,)] = self._database.execute("PRAGMA data_version").fetchall()

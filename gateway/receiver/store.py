@@ -60,6 +60,12 @@ class Store(Protocol):
     def summary(self) -> dict[str, Any]:
         """For people: per gateway and stream what is here and what is missing."""
 
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """What one of `queries` finds."""
+
+    def change(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        """Run some of `queries` with their values, all of them durably or none."""
+
     def close(self) -> None:
         """Let go of the database."""
 

@@ -4,6 +4,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ class Database:
     worker: str
     owner: str
 
+    @property
+    def desk(self) -> str:
+        """Its address for who assigns and exports."""
+        return self.worker.replace("worker@", "desk@")
+
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.owner, options="-c search_path=iomt") as connection:
             cursor = connection.execute(statement.replace("?", "%s").encode(), values)
@@ -146,6 +152,17 @@ class Cloud:
             parked_limit=self.parked_limit,
             parked_per_gateway=self.parked_per_gateway,
         )
+
+    @cached_property
+    def desk(self) -> Store:
+        """The store for who assigns and exports."""
+        if self.postgres is None:
+            return self.store
+        return PostgresStore.open(self.postgres.desk, incarnation=self.store.id.incarnation)
+
+    def close(self) -> None:
+        for store in {self.store, self.__dict__.get("desk", self.store)}:
+            store.close()
 
     def take(self, *messages: Message) -> Taken:
         return self.intake.take(messages, now_ms=NOW_MS)
@@ -238,4 +255,4 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path, gw: Box, other: Box) -
     database = request.getfixturevalue("database") if request.param == "postgres" else None
     cloud = Cloud(tmp_path / "receiver", {gw.gateway: gw, other.gateway: other}, database)
     yield cloud
-    cloud.store.close()
+    cloud.close()

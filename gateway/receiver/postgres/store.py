@@ -85,21 +85,30 @@ class PostgresStore:
 
     def ready(self, *, after: int, limit: int) -> list[tuple[int, Message]]:
         """Parked bundles, numbered beyond `after`, whose epochs have all arrived; ascending."""
-        return [(number, Message(gateway, payload)) for number, gateway, payload in self._rows(READY, after, limit)]
+        return [(number, Message(gateway, payload)) for number, gateway, payload in self.rows(READY, after, limit)]
 
     def last_received_ms(self) -> dict[str, int]:
         """When the newest bundle of each gateway arrived."""
-        return dict(self._rows(NEWEST))
+        return dict(self.rows(NEWEST))
 
     def summary(self) -> dict[str, Any]:
         """For people: per gateway and stream what is here and what is missing."""
-        return summary(self._rows)
+        return summary(self.rows)
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """What one of `queries` finds."""
         with self._declared("cannot load") as connection:
             rows = connection.execute(query.replace("?", "%s").encode(), values).fetchall()
             connection.rollback()
             return rows
+
+    def change(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        """Run some of `queries` with their values, all of them durably or none."""
+        with self._declared("cannot commit") as connection:
+            connection.rollback()
+            for statement, values in statements:
+                connection.execute(statement.replace("?", "%s").encode(), values)
+            connection.commit()
 
     def _connect(self) -> tuple[Connection, StoreId]:
         try:
