@@ -250,6 +250,7 @@ class StoreSection(_Section):
 
     url: str = Field(default="sqlite", pattern=r"^(sqlite|postgres(ql)?://.+)$", repr=False)
     retention_days: int = Field(default=0, ge=0, le=36_500)
+    backup_days: int = Field(default=0, ge=0, le=36_500)
 
 
 class TlsSection(_Section):

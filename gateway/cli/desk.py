@@ -1,4 +1,4 @@
-"""`iomt-receiver streams` and `export`: whose a stream is, and taking readings out."""
+"""`iomt-receiver streams`, `export` and `forget`: whose a stream is, taking readings out, and destroying them."""
 
 import argparse
 import json
@@ -25,6 +25,7 @@ def add_parser(commands: common.Subparsers) -> None:
     listing = streams.add_parser("list", help="every stream and its patient")
     assign = streams.add_parser("assign", help="say whose a stream is; replaces what was said before")
     unassign = streams.add_parser("unassign", help="forget whose a stream is")
+    forget = commands.add_parser("forget", help="destroy all of a stream, for ever; prints the signed certificate")
     export = commands.add_parser("export", help="take readings out").add_subparsers(metavar="FORMAT", required=True)
     fhir = export.add_parser("fhir", help="FHIR R4 observations: NDJSON, or to a server")
     table = export.add_parser("csv", help="a table for researchers")
@@ -32,6 +33,7 @@ def add_parser(commands: common.Subparsers) -> None:
         (listing, _list),
         (assign, _assign),
         (unassign, _unassign),
+        (forget, _forget),
         (fhir, _fhir),
         (table, _csv),
     ):
@@ -39,7 +41,11 @@ def add_parser(commands: common.Subparsers) -> None:
         parser.add_argument("--json", action="store_true", help="machine-readable")
         parser.add_argument("--store", metavar="URL", help="address for a login of iomt_desk (default: store.url)")
         parser.set_defaults(command=command)
-    for parser in (assign, unassign):
+    forget.add_argument("--yes", action="store_true", help="do it; without, only say what would be destroyed")
+    forget.add_argument(
+        "--out", type=Path, metavar="FILE", help="where the certificate goes (default: standard output)"
+    )
+    for parser in (assign, unassign, forget):
         parser.add_argument("stream", metavar="STREAM", help="its id, 32 hexadecimal digits")
     assign.add_argument("patient", metavar="PATIENT_REF", help="a FHIR reference, such as Patient/4711")
     for parser in (fhir, table):
@@ -77,6 +83,27 @@ def _unassign(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as (store, _):
         desk.unassign(store, arguments.stream, now_ms=_now_ms())
     return _done(arguments, "unassigned", arguments.stream)
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from gateway.envelope.keys import signer_for
+    from gateway.identity.files import load_private_key
+    from gateway.receiver import desk, erasure
+
+    with _opened(arguments) as (store, config):
+        if not arguments.yes:
+            found = desk.find(store, arguments.stream)
+            raise ConfigError(
+                f"{arguments.stream} of {found.gateway}: its readings, keys and patient would be destroyed for ever;"
+                " say --yes to do it"
+            )
+        # An MQTT broker keeps a receiver's session for a week, the default of the stream too.
+        elsewhere = erasure.Elsewhere(-(-config.jetstream.max_age_s // 86_400), config.store.backup_days)
+        signer = signer_for(load_private_key(config.receiver.receipt_key))
+        with _out(arguments) as out:
+            certificate = erasure.forget(store, arguments.stream, signer, elsewhere, now_ms=_now_ms())
+            print(certificate, file=out)
+    return 0
 
 
 def _fhir(arguments: argparse.Namespace) -> int:

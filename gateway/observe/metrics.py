@@ -114,6 +114,7 @@ class ReceiverMetrics(_Metrics):
         self.bundles_stored = self._counter("stored_bundles", "Bundles verified and committed")
         self.readings_stored = self._counter("stored_readings", "Readings committed")
         self.redelivered = self._counter("redelivered_bundles", "Bundles that were already committed")
+        self.discarded = self._counter("discarded_records", "Records of forgotten streams that arrived and stayed shut")
         self.repeated = self._counter("repeated_readings", "Stored records of a wearable that arrived twice, kept once")
         self.parked = self._gauge("parked_bundles", "Bundles that wait for their epoch")
         self.quarantined = self._counter("quarantined_bundles", "Bundles that must not be believed", "cause")

@@ -7,7 +7,7 @@ from typing import Final
 from gateway.errors import ConfigError
 from gateway.receiver import queries
 from gateway.receiver.fhir import Row
-from gateway.receiver.store import Store
+from gateway.receiver.store import Store, StoredStream
 
 _PAGE: Final = 5_000
 _ID_BYTES: Final = 16
@@ -20,7 +20,7 @@ def assign(store: Store, stream: str, patient: str, *, now_ms: int) -> None:
 
     Raises `ConfigError` for a stream that is not here, `StoreError`.
     """
-    stream_id = _stream_id(store, stream)
+    stream_id = find(store, stream).number
     store.change(
         (queries.ASSIGN, (stream_id, patient, now_ms)),
         (queries.LOG, (now_ms, getpass.getuser(), "assign", bytes.fromhex(stream))),
@@ -29,7 +29,7 @@ def assign(store: Store, stream: str, patient: str, *, now_ms: int) -> None:
 
 def unassign(store: Store, stream: str, *, now_ms: int) -> None:
     """Forget whose `stream` (hex) is. Raises `ConfigError` for a stream that is not here, `StoreError`."""
-    stream_id = _stream_id(store, stream)
+    stream_id = find(store, stream).number
     store.change(
         (queries.UNASSIGN, (stream_id,)),
         (queries.LOG, (now_ms, getpass.getuser(), "unassign", bytes.fromhex(stream))),
@@ -55,7 +55,8 @@ def readings(store: Store, *, since_ms: int) -> Iterator[Row]:
             place = (page[-1][_TIME], chain_id, seq)
 
 
-def _stream_id(store: Store, stream: str) -> int:
+def find(store: Store, stream: str) -> StoredStream:
+    """A stream by its id in hex. Raises `ConfigError` for one that is not here, `StoreError`."""
     try:
         identity = bytes.fromhex(stream)
     except ValueError:
@@ -66,4 +67,5 @@ def _stream_id(store: Store, stream: str) -> int:
     if len(found) != 1:
         count = "is not here" if not found else "is a stream of several gateways"
         raise ConfigError(f"{stream}: {count}: `iomt-receiver streams list`")
-    return int(found[0][0])
+    [(number, gateway)] = found
+    return StoredStream(number, gateway, identity)

@@ -37,6 +37,7 @@ from gateway.receiver.plan import (
     State,
     Stored,
     Successor,
+    Tombstone,
 )
 from gateway.receiver.times import anchors, boot_times
 
@@ -111,6 +112,7 @@ class _Opened:
 
     parts: list[NewPart] = field(default_factory=list)
     series: dict[SeriesKey, Coverage] = field(default_factory=dict)
+    discarded: int = 0
 
 
 @dataclass(slots=True)
@@ -125,6 +127,7 @@ class _Decision:
     epochs: list[NewEpoch] = field(default_factory=list)
     parts: list[NewPart] = field(default_factory=list)
     explained: list[Explained] = field(default_factory=list)
+    tombstones: list[Tombstone] = field(default_factory=list)
     anchors: list[Anchor] = field(default_factory=list)
     parked: list[Arrival] = field(default_factory=list)
     unparked: list[BundleKey] = field(default_factory=list)
@@ -133,6 +136,7 @@ class _Decision:
     answered: set[BundleKey] = field(default_factory=set)
     refused: dict[BundleKey, str] = field(default_factory=dict)
     redelivered: int = 0
+    discarded: int = 0
     overflowed: int = 0
 
     def take(self, arrival: Arrival) -> None:
@@ -172,6 +176,7 @@ class _Decision:
             runs=self.state.runs,
             series=self.state.series,
             explained=tuple(self.explained),
+            tombstones=tuple(self.tombstones),
             anchors=tuple(self.anchors),
             parked=tuple(self.parked),
             unparked=tuple(self.unparked),
@@ -179,6 +184,7 @@ class _Decision:
             forks=tuple(self.forks),
             answers=tuple(answer for answer in answers if answer.ranges or answer.refused),
             redelivered=self.redelivered,
+            discarded=self.discarded,
             overflowed=self.overflowed,
         )
 
@@ -232,15 +238,24 @@ class _Decision:
     def _open(self, bundle: SignedBundle, chain: ChainKey) -> _Opened:
         """Open everything, and keep the epochs even if a part proves bad: other bundles need them.
 
+        What is of a forgotten stream stays shut, and is left out.
         Raises `UnknownEpochError`, `DecryptError` or `MalformedError`.
         """
         epochs = self.state.epochs.setdefault(chain, {})
+        erased = self.state.erased_epochs.setdefault(chain, set())
         for declared in bundle.epochs:
-            self._open_epoch(bundle, declared, epochs)
-        if any(sealed.epoch not in epochs for sealed in bundle.parts):
+            if (bundle.gateway, declared.stream) not in self.state.erased_streams:
+                self._open_epoch(bundle, declared, epochs)
+            elif declared.epoch not in erased:
+                erased.add(declared.epoch)
+                self.tombstones.append(Tombstone(chain, declared.epoch, declared.stream))
+        if any(sealed.epoch not in epochs and sealed.epoch not in erased for sealed in bundle.parts):
             raise UnknownEpochError("a part's epoch has not arrived")
         opened = _Opened()
         for sealed in bundle.parts:
+            if sealed.epoch in erased:
+                opened.discarded += sealed.count
+                continue
             part = sealed.open(bundle, epochs[sealed.epoch])
             key = SeriesKey(bundle.gateway, part.stream, bundle.chain)
             numbers = Run(part.first, part.first + part.count - 1)
@@ -279,6 +294,7 @@ class _Decision:
                 self.state.series[key].add(run)
         self.bundles.append(bundle)
         self.parts += opened.parts
+        self.discarded += opened.discarded
         own = tuple(_own_events(bundle.gateway, opened.parts))
         self.explained += _explained(bundle.gateway, own)
         self.anchors += anchors(bundle.gateway, own)

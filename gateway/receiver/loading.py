@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from gateway.envelope.open import OpenEpoch, SignedBundle
+from gateway.receiver import queries
 from gateway.receiver.coverage import Coverage, Run
 from gateway.receiver.plan import BundleKey, ChainKey, SeriesKey, State, Stored, Successor
 
@@ -17,6 +18,9 @@ def load(database: sqlite3.Connection, bundles: Sequence[SignedBundle]) -> State
         by_chain.setdefault(ChainKey(bundle.gateway, bundle.chain), []).append(bundle)
     for chain, members in by_chain.items():
         loader.chain(chain, members)
+    for gateway in {bundle.gateway for bundle in bundles}:
+        erased = database.execute(queries.ERASED_STREAMS, (gateway,))
+        state.erased_streams.update((gateway, stream) for (stream,) in erased)
     [(state.parked_count,)] = database.execute("SELECT count(*) FROM parked")
     if state.parked_count:
         select = "SELECT count(*) FROM parked WHERE gateway = ?"
@@ -49,6 +53,7 @@ class _Loader:
         chain_id, signer = identity
         if signer is not None:
             self._state.signers[key] = signer
+        self._erased(key, chain_id)
         self._bundles(key, chain_id, (no for each in members for no in (each.no - 1, each.no, each.no + 1)))
         streams = {part.stream for each in members for part in each.epochs}
         needed = {part.epoch for each in members for part in each.parts}
@@ -109,6 +114,10 @@ class _Loader:
             if row is not None:
                 known[number] = OpenEpoch(key.chain, number, *row)
         return {epoch.stream for epoch in known.values()}
+
+    def _erased(self, key: ChainKey, chain_id: int) -> None:
+        select = "SELECT epoch FROM erased_epochs WHERE chain_id = ?"
+        self._state.erased_epochs[key] = {epoch for (epoch,) in self._database.execute(select, (chain_id,))}
 
     def _series(self, key: SeriesKey, chain_id: int) -> None:
         select = (

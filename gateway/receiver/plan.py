@@ -113,6 +113,10 @@ class State:
     """Per gateway: chains that name no predecessor."""
     epochs: dict[ChainKey, dict[int, OpenEpoch]] = field(default_factory=dict)
     series: dict[SeriesKey, Coverage] = field(default_factory=dict)
+    erased_streams: set[tuple[str, bytes]] = field(default_factory=set)
+    """(gateway, stream) of what was forgotten, of the arrivals' gateways."""
+    erased_epochs: dict[ChainKey, set[int]] = field(default_factory=dict)
+    """Epochs of those streams."""
     parked: set[BundleKey] = field(default_factory=set)
     """Those of the arrivals that are parked."""
     parked_count: int = 0
@@ -129,6 +133,14 @@ class NewEpoch:
     signer_kid: bytes
     part: EpochPart
     opened: OpenEpoch
+
+
+class Tombstone(NamedTuple):
+    """An epoch of a stream that was forgotten: it is never opened, and its parts are discarded."""
+
+    chain: ChainKey
+    epoch: int
+    stream: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +218,7 @@ class Plan:
     series: Mapping[SeriesKey, Coverage]
     explained: tuple[Explained, ...]
     """Covered from the next transaction on."""
+    tombstones: tuple[Tombstone, ...]
     anchors: tuple[Anchor, ...]
     """The best of a boot, in this plan or before, corrects the times of all records of that boot."""
     parked: tuple[Arrival, ...]
@@ -214,6 +227,8 @@ class Plan:
     forks: tuple[Fork, ...]
     answers: tuple[Answer, ...]
     redelivered: int
+    discarded: int
+    """Records of forgotten streams that were not opened."""
     overflowed: int
     """Bundles that found no room among the parked; their gateways send them again."""
 

@@ -4,6 +4,8 @@ READY = """
 SELECT id, gateway, payload FROM parked WHERE id > ? AND NOT EXISTS (
     SELECT 1 FROM parked_needs WHERE parked_id = parked.id AND epoch NOT IN (
         SELECT epoch FROM epoch_secrets JOIN chains ON chains.id = chain_id
+        WHERE chains.gateway = parked.gateway AND chains.chain = parked.chain
+        UNION ALL SELECT epoch FROM erased_epochs JOIN chains ON chains.id = chain_id
         WHERE chains.gateway = parked.gateway AND chains.chain = parked.chain))
 ORDER BY id LIMIT ?
 """
@@ -45,7 +47,7 @@ QUARANTINED = "SELECT cause, sum(times) FROM quarantine GROUP BY cause"
 STREAMS = """
 SELECT gateway, stream, patient FROM streams LEFT JOIN patients ON stream_id = streams.id ORDER BY gateway, stream
 """
-STREAM = "SELECT id FROM streams WHERE stream = ?"
+STREAM = "SELECT id, gateway FROM streams WHERE stream = ?"
 ASSIGNED = """
 SELECT streams.id, gateway, stream, patient FROM streams JOIN patients ON stream_id = streams.id ORDER BY streams.id
 """
@@ -63,3 +65,25 @@ ON CONFLICT (stream_id) DO UPDATE SET patient = excluded.patient, assigned_ms = 
 """
 UNASSIGN = "DELETE FROM patients WHERE stream_id = ?"
 LOG = "INSERT INTO desk_log (at_ms, actor, action, stream) VALUES (?, ?, ?, ?)"
+
+ERASED_STREAMS = "SELECT stream FROM streams WHERE gateway = ? AND erased_ms IS NOT NULL"
+ERASE = (
+    ("epochs", "INSERT INTO erased_epochs SELECT chain_id, epoch, stream_id FROM epoch_secrets WHERE stream_id = ?"),
+    ("epoch parts", "DELETE FROM epoch_parts WHERE stream_id = ?"),
+    ("epoch secrets", "DELETE FROM epoch_secrets WHERE stream_id = ?"),
+    ("readings", "DELETE FROM reading_rows WHERE stream_id = ?"),
+    ("events", "DELETE FROM event_rows WHERE stream_id = ?"),
+    ("gaps", "DELETE FROM gap_rows WHERE stream_id = ?"),
+    ("runs", "DELETE FROM record_runs WHERE stream_id = ?"),
+    ("boot times", "DELETE FROM boot_times WHERE stream_id = ?"),
+    ("patients", "DELETE FROM patients WHERE stream_id = ?"),
+)
+"""What forgets a stream, by what is counted."""
+ERASE_WAITING = (
+    ("parked bundles", "DELETE FROM parked WHERE gateway = ?"),
+    ("quarantined bundles", "DELETE FROM quarantine WHERE gateway = ?"),
+)
+"""What may hold sealed parts of a stream: all that waits of its gateway. What is good in it is sent again."""
+CLOSE = "UPDATE streams SET erased_ms = ? WHERE id = ?"
+CERTIFY = "INSERT INTO erasure_certificates (stream, document) VALUES (?, ?)"
+CERTIFICATES = "SELECT document FROM erasure_certificates WHERE stream = ? ORDER BY id"

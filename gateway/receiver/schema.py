@@ -28,8 +28,10 @@ CREATE TABLE streams (
     id INTEGER PRIMARY KEY,
     gateway TEXT NOT NULL,
     stream BLOB NOT NULL,
+    erased_ms INTEGER,
     UNIQUE (gateway, stream)
 ) STRICT;
+CREATE INDEX erased_streams ON streams (gateway) WHERE erased_ms IS NOT NULL;
 
 -- The archive: what each gateway signed. It verifies without the epoch parts, which can be erased per stream.
 CREATE TABLE bundles (
@@ -58,6 +60,19 @@ CREATE TABLE epoch_secrets (
     salt BLOB NOT NULL,
     PRIMARY KEY (chain_id, epoch)
 ) STRICT, WITHOUT ROWID;
+
+-- Epochs of streams that were forgotten: nothing of them is ever opened again.
+CREATE TABLE erased_epochs (
+    chain_id INTEGER NOT NULL REFERENCES chains,
+    epoch INTEGER NOT NULL,
+    stream_id INTEGER NOT NULL REFERENCES streams,
+    PRIMARY KEY (chain_id, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE erasure_certificates (
+    id INTEGER PRIMARY KEY,
+    stream BLOB NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
 
 CREATE TABLE bundle_runs (
     chain_id INTEGER NOT NULL REFERENCES chains,

@@ -6,7 +6,7 @@ rests on what another one has changed meanwhile is refused.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -14,12 +14,12 @@ from typing import Any, Self
 from gateway.envelope.open import SignedBundle
 from gateway.errors import StoreChangedError, StoreError
 from gateway.model import StoreId
-from gateway.receiver import schema
+from gateway.receiver import queries, schema
 from gateway.receiver.archive import Archive
 from gateway.receiver.loading import load
 from gateway.receiver.plan import Message, Plan, State
 from gateway.receiver.queries import NEWEST, READY
-from gateway.receiver.store import INCARNATION, Committed, next_incarnation, read_incarnation
+from gateway.receiver.store import INCARNATION, Committed, StoredStream, next_incarnation, read_incarnation
 from gateway.receiver.summary import summary
 from gateway.receiver.writing import Writer
 
@@ -107,6 +107,20 @@ class SqliteStore:
         with self._transaction() as database:
             for statement, values in statements:
                 database.execute(statement, values)
+
+    def erase(self, stream: StoredStream, certify: Callable[[dict[str, int]], str], *, now_ms: int) -> str:
+        """Destroy all of a stream and close it; its bytes are overwritten, in the log too."""
+        with self._transaction() as database:
+            database.execute("PRAGMA secure_delete = ON")
+            gone = {what: database.execute(each, (stream.number,)).rowcount for what, each in queries.ERASE}
+            for what, each in queries.ERASE_WAITING:
+                gone[what] = database.execute(each, (stream.gateway,)).rowcount
+            database.execute(queries.CLOSE, (now_ms, stream.number))
+            document = certify(gone)
+            database.execute(queries.CERTIFY, (stream.stream, document))
+        with _declared("cannot empty the log"):
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return document
 
     def _version(self) -> int:
         """Changes when another connection has committed (https://sqlite.org/pragma.html#pragma_data_version)."""

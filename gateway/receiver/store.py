@@ -1,10 +1,10 @@
 """What the receiver asks of a database, and the store's incarnation, which must not be restored with it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.durable import write_durably
 from gateway.envelope.open import SignedBundle
@@ -32,6 +32,14 @@ class Committed:
     """Forks that were not known before."""
     parked: int
     """Bundles that wait for their epoch now."""
+
+
+class StoredStream(NamedTuple):
+    """A stream and its number in the store."""
+
+    number: int
+    gateway: str
+    stream: bytes
 
 
 class Store(Protocol):
@@ -65,6 +73,12 @@ class Store(Protocol):
 
     def change(self, *statements: tuple[str, tuple[object, ...]]) -> None:
         """Run some of `queries` with their values, all of them durably or none."""
+
+    def erase(self, stream: StoredStream, certify: Callable[[dict[str, int]], str], *, now_ms: int) -> str:
+        """Destroy all of a stream and close it; `certify` turns what was destroyed into the certificate to keep.
+
+        All of it durably or nothing; no other worker decides about the stream's gateway meanwhile.
+        """
 
     def close(self) -> None:
         """Let go of the database."""

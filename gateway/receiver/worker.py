@@ -263,6 +263,7 @@ class Receiver:
         metrics.bundles_stored.inc(len(plan.bundles))
         metrics.readings_stored.inc(plan.readings - committed.repeated)
         metrics.redelivered.inc(plan.redelivered)
+        metrics.discarded.inc(plan.discarded)
         metrics.repeated.inc(committed.repeated)
         metrics.parked.set(committed.parked)
         metrics.forks.inc(committed.forks)

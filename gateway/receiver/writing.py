@@ -116,6 +116,7 @@ class Writer:
 
     def _chains(self, plan: Plan) -> None:
         signers: dict[ChainKey, bytes | None] = {each.chain: None for each in plan.explained}
+        signers |= {each.chain: None for each in plan.tombstones}
         signers |= {ChainKey(each.gateway, each.opened.chain): each.signer_kid for each in plan.epochs}
         signers |= {ChainKey(each.gateway, each.chain): each.signer_kid for each in plan.bundles}
         self._many(
@@ -150,6 +151,14 @@ class Writer:
             )
             self._many("INSERT INTO epoch_parts VALUES (?, ?, ?, ?)", [(*place, each.part.data)])
             self._many("INSERT INTO epoch_secrets VALUES (?, ?, ?, ?, ?)", [(*place, opened.secret, opened.salt)])
+
+        self._many(
+            "INSERT INTO erased_epochs VALUES (?, ?, ?)",
+            (
+                (self._chain_id(each.chain), each.epoch, self._stream_id(each.chain.gateway, each.stream))
+                for each in plan.tombstones
+            ),
+        )
 
     def _runs(self, plan: Plan) -> None:
         series = plan.series.items()

@@ -109,10 +109,9 @@ class Database:
     worker: str
     owner: str
 
-    @property
-    def desk(self) -> str:
-        """Its address for who assigns and exports."""
-        return self.worker.replace("worker@", "desk@")
+    def of(self, role: str) -> str:
+        """Its address for another login."""
+        return self.worker.replace("worker@", f"{role}@")
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.owner, options="-c search_path=iomt") as connection:
@@ -158,7 +157,7 @@ class Cloud:
         """The store for who assigns and exports."""
         if self.postgres is None:
             return self.store
-        return PostgresStore.open(self.postgres.desk, incarnation=self.store.id.incarnation)
+        return PostgresStore.open(self.postgres.of("desk"), incarnation=self.store.id.incarnation)
 
     def close(self) -> None:
         for store in {self.store, self.__dict__.get("desk", self.store)}:

@@ -9,7 +9,7 @@ from gateway.envelope.open import OpenEpoch, SignedBundle
 from gateway.receiver.coverage import Coverage, Run
 from gateway.receiver.plan import BundleKey, ChainKey, SeriesKey, State, Stored, Successor
 
-_LOCK = "SELECT 1 FROM gateways WHERE gateway = ANY(%s) ORDER BY gateway FOR UPDATE"
+LOCK = "SELECT 1 FROM gateways WHERE gateway = ANY(%s) ORDER BY gateway FOR UPDATE"
 _REGISTER = "INSERT INTO gateways SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING"
 _WANTED_CHAINS = "FROM unnest(%s::text[], %s::bytea[]) AS wanted (gateway, chain) JOIN chains ON"
 _CHAINS = f"""
@@ -35,6 +35,8 @@ SELECT chain_id, stream, first, last
 FROM unnest(%s::bigint[], %s::text[], %s::bytea[]) AS wanted (chain_id, gateway, stream)
 JOIN streams USING (gateway, stream) JOIN record_runs USING (chain_id) WHERE stream_id = streams.id
 """
+_ERASED_STREAMS = "SELECT gateway, stream FROM streams WHERE erased_ms IS NOT NULL AND gateway = ANY(%s)"
+_ERASED = "SELECT chain_id, epoch FROM erased_epochs WHERE chain_id = ANY(%s)"
 _PARKED_OF = "SELECT gateway, count(*) FROM parked WHERE gateway = ANY(%s) GROUP BY gateway"
 _PARKED = """
 SELECT gateway, chain, no, hash
@@ -46,14 +48,15 @@ JOIN parked USING (gateway, chain, no, hash)
 def load(connection: Connection, bundles: Sequence[SignedBundle]) -> State:
     """Lock the gateways of `bundles` until the transaction ends; the state that `ingest.decide` needs for them."""
     gateways = sorted({bundle.gateway for bundle in bundles})
-    if len(connection.execute(_LOCK, (gateways,)).fetchall()) < len(gateways):
+    if len(connection.execute(LOCK, (gateways,)).fetchall()) < len(gateways):
         connection.execute(_REGISTER, (gateways,))
-        connection.execute(_LOCK, (gateways,))
+        connection.execute(LOCK, (gateways,))
     state = State()
     loader = _Loader(connection, state)
     loader.chains(bundles)
     loader.bundles(bundles)
     loader.epochs_and_series(bundles)
+    state.erased_streams.update(connection.execute(_ERASED_STREAMS, (gateways,)).fetchall())
     [(state.parked_count,)] = connection.execute("SELECT count(*) FROM parked").fetchall()
     if state.parked_count:
         keys = [BundleKey.of(bundle) for bundle in bundles]
@@ -131,6 +134,8 @@ class _Loader:
             key = self._keys[number]
             self._state.epochs.setdefault(key, {})[epoch] = OpenEpoch(key.chain, epoch, stream, secret, salt)
             series.add((number, key.gateway, stream))
+        for number, epoch in self._connection.execute(_ERASED, (list(self._keys),)):
+            self._state.erased_epochs.setdefault(self._keys[number], set()).add(epoch)
         runs: dict[SeriesKey, list[Run]] = {}
         for number, stream, first, last in self.rows(_SERIES, series, 3):
             key = self._keys[number]

@@ -96,3 +96,4 @@ FORKS = """
 INSERT INTO forks SELECT * FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::bytea[], %s::bigint[])
 ON CONFLICT DO NOTHING
 """
+TOMBSTONES = "INSERT INTO erased_epochs SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[])"

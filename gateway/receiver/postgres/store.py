@@ -4,7 +4,7 @@ Its methods block; the worker calls them in a thread, one at a time. From `load`
 holds the gateways of the bundles: no two workers decide about the same gateway at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -14,12 +14,13 @@ from psycopg import Connection
 from gateway.envelope.open import SignedBundle
 from gateway.errors import StoreError
 from gateway.model import StoreId
+from gateway.receiver import queries
 from gateway.receiver.plan import Message, Plan, State
 from gateway.receiver.postgres import schema
-from gateway.receiver.postgres.loading import load
+from gateway.receiver.postgres.loading import LOCK, load
 from gateway.receiver.postgres.writing import Writer
 from gateway.receiver.queries import NEWEST, READY
-from gateway.receiver.store import Committed
+from gateway.receiver.store import Committed, StoredStream
 from gateway.receiver.summary import summary
 
 _OLDEST = 150_000
@@ -109,6 +110,22 @@ class PostgresStore:
             for statement, values in statements:
                 connection.execute(statement.replace("?", "%s").encode(), values)
             connection.commit()
+
+    def erase(self, stream: StoredStream, certify: Callable[[dict[str, int]], str], *, now_ms: int) -> str:
+        """Destroy all of a stream and close it; its bytes go with the next VACUUM, and as the log is recycled."""
+        with self._declared("cannot erase") as connection:
+            connection.rollback()
+            connection.execute(LOCK, ([stream.gateway],))
+            steps = (*queries.ERASE, ("record marks", "DELETE FROM device_records WHERE stream_id = ?"))
+            gone = {}
+            for value, each in ((stream.number, steps), (stream.gateway, queries.ERASE_WAITING)):
+                for what, statement in each:
+                    gone[what] = connection.execute(statement.replace("?", "%s").encode(), (value,)).rowcount
+            connection.execute(queries.CLOSE.replace("?", "%s").encode(), (now_ms, stream.number))
+            document = certify(gone)
+            connection.execute(queries.CERTIFY.replace("?", "%s").encode(), (stream.stream, document))
+            connection.commit()
+            return document
 
     def _connect(self) -> tuple[Connection, StoreId]:
         try:

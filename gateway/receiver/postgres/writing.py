@@ -80,6 +80,7 @@ class Writer:
 
     def _chains(self, plan: Plan) -> None:
         signers: dict[ChainKey, bytes | None] = {each.chain: None for each in plan.explained}
+        signers |= {each.chain: None for each in plan.tombstones}
         signers |= {ChainKey(each.gateway, each.opened.chain): each.signer_kid for each in plan.epochs}
         signers |= {ChainKey(each.gateway, each.chain): each.signer_kid for each in plan.bundles}
         rows = self._returning(statements.CHAINS, ((*key, signer) for key, signer in signers.items()))
@@ -104,6 +105,7 @@ class Writer:
     def _streams(self, plan: Plan) -> None:
         wanted = {(key.gateway, key.stream) for key in plan.series}
         wanted |= {(each.gateway, each.opened.stream) for each in plan.epochs}
+        wanted |= {(each.chain.gateway, each.stream) for each in plan.tombstones}
         for statement in (statements.FIND_STREAMS, statements.NEW_STREAMS):
             missing = sorted(wanted - self._stream_ids.keys())
             for gateway, stream, number in self._returning(statement, missing):
@@ -129,6 +131,14 @@ class Writer:
         ]
         self._many(statements.EPOCH_PARTS, ((*place, each.part.data) for place, each in epochs))
         self._many(statements.EPOCH_SECRETS, ((*place, each.opened.secret, each.opened.salt) for place, each in epochs))
+
+        self._many(
+            statements.TOMBSTONES,
+            (
+                (self._chain_ids[each.chain], each.epoch, self._stream_ids[each.chain.gateway, each.stream])
+                for each in plan.tombstones
+            ),
+        )
 
     def _bundle_runs(self, plan: Plan) -> None:
         changed: dict[int, Coverage] = {
