@@ -20,7 +20,7 @@ from gateway.envelope.seal import ChainWriter, self_stream
 from gateway.errors import MalformedError, OutboxFullError, OutboxWriteError
 from gateway.health.metrics import METRICS
 from gateway.health.quality import Assessor, urgent
-from gateway.model import Batch, Cursor, Event, Extra, Gap, Hole, Lane, Quality, Reading, Record
+from gateway.model import SECURITY_EVENTS, Batch, Cursor, Event, Extra, Gap, Hole, Lane, Quality, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox, Tale
 from gateway.waiting import DISK, Waiting
@@ -30,7 +30,6 @@ _log = logging.getLogger(__name__)
 _LOOK_S = 0.1
 _RETRY_S = 1.0
 _BACKFILLED = (Extra.BACKFILLED, 1)
-_URGENT_EVENTS = frozenset({"bond-lost", "security"})
 _HOLE_BYTES, _SPAN_BYTES, _TOLD_BYTES = 128, 64, 32_768
 """More than an eviction and each of its streams take, and what one bundle tells of them."""
 
@@ -114,7 +113,7 @@ class Pipeline:
     def tell(self, events: Iterable[Event]) -> None:
         """Take records of the gateway's own stream that have their time; what a person has to see goes out at once."""
         for event in events:
-            lane = Lane.URGENT if event.code in _URGENT_EVENTS else Lane.DATA
+            lane = Lane.URGENT if event.code in SECURITY_EVENTS else Lane.DATA
             self._waiting.add_event(lane, event)
             if lane is Lane.URGENT:
                 self._hurry.set()
