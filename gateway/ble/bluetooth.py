@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 from bleak.exc import BleakError
 
+from gateway import health
 from gateway.ble.collector import OnError
 from gateway.ble.healing import AdapterWatchdog, Remedy
 from gateway.ble.inventory import Inventory
 from gateway.ble.links import Links, OnEvent, Sink
 from gateway.ble.radio import Heard, OnHeard, Radio
-from gateway.ble.wearables import SERVICES, Wearables
+from gateway.ble.wearables import Wearables
 from gateway.ble.window import Window
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
@@ -164,7 +165,7 @@ class Bluetooth:
         found: dict[str, Heard] = {}
 
         def note(heard: Heard) -> None:
-            if not heard.services.isdisjoint(SERVICES):
+            if not heard.services.isdisjoint(health.SERVICES):
                 found[heard.address] = heard
 
         self._listeners.append(note)

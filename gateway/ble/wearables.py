@@ -21,9 +21,6 @@ from gateway.clock.system import Clock
 from gateway.config import BleSection
 from gateway.errors import DeviceError, LinkError, PairingError
 
-SERVICES: dict[int, Profile] = {0x181F: "cgm", 0x1808: "gls", 0x1822: "plx"}
-"""Which advertised service makes which profile."""
-
 
 class Wearables:
     """The acts of a person, on top of what runs by itself."""

@@ -21,6 +21,11 @@ CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {
 }
 """What each characteristic's values are, by 16-bit UUID."""
 
+SERVICES: Final[dict[int, str]] = {
+    profile.SERVICE: name for name, profile in _PROFILES.items() if hasattr(profile, "SERVICE")
+}
+"""Profile by the service that its devices advertise, 16-bit UUID."""
+
 COLLECTED: Final[dict[str, tuple[int, ...]]] = {
     name: profile.COLLECTED for name, profile in _PROFILES.items() if hasattr(profile, "COLLECTED")
 }

@@ -106,4 +106,5 @@ class Feature(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A9B: Feature, 0x2A9C: BodyComposition}
+SERVICE: Final = 0x181B
 COLLECTED: Final = (0x2A9C,)

@@ -117,4 +117,5 @@ CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {
     0x2A36: IntermediateCuffPressure,
     0x2A49: Feature,
 }
+SERVICE: Final = 0x1810
 COLLECTED: Final = (0x2A35,)

@@ -269,3 +269,4 @@ CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {
     0x2AAA: SessionStart,
     0x2AAB: SessionRunTime,
 }
+SERVICE: Final = 0x181F

@@ -189,3 +189,4 @@ class Feature(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A18: Glucose, 0x2A34: Context, 0x2A51: Feature}
+SERVICE: Final = 0x1808

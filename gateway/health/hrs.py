@@ -81,4 +81,5 @@ class SensorLocation(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A37: HeartRate, 0x2A38: SensorLocation}
+SERVICE: Final = 0x180D
 COLLECTED: Final = (0x2A37,)

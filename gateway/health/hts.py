@@ -79,4 +79,5 @@ CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {
     0x2A1D: TemperatureType,
     0x2A1E: IntermediateTemperature,
 }
+SERVICE: Final = 0x1809
 COLLECTED: Final = (0x2A1C,)

@@ -153,4 +153,5 @@ class Features(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A5E: SpotCheck, 0x2A5F: Continuous, 0x2A60: Features}
+SERVICE: Final = 0x1822
 COLLECTED: Final = (0x2A5F, 0x2A5E)

@@ -84,4 +84,5 @@ class Feature(Measurement):
 
 
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A9D: Weight, 0x2A9E: Feature}
+SERVICE: Final = 0x181D
 COLLECTED: Final = (0x2A9D,)

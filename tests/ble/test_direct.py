@@ -44,7 +44,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_each_of_these_profiles_can_be_collected() -> None:
     assert set(health.COLLECTED) == {"plx", "hrs", "hts", "bls", "wss", "bcs"}
-    assert set(PROFILES) == {*health.COLLECTED, "cgm", "gls"}
+    assert set(PROFILES) == {*health.COLLECTED, "cgm", "gls"} == set(health.SERVICES.values())
     for characteristics in health.COLLECTED.values():
         assert set(characteristics) <= set(health.CHARACTERISTICS)
 
