@@ -33,3 +33,12 @@ def give_to_owner(path: Path) -> None:
     if os.geteuid() == 0:
         owner = path.parent.stat()
         shutil.chown(path, owner.st_uid, owner.st_gid)
+
+
+def shred(path: Path) -> None:
+    """Overwrite a file once and delete it; on flash that erases nothing for sure. Raises `OSError`."""
+    with path.open("r+b") as file:
+        file.write(os.urandom(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()

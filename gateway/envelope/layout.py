@@ -21,6 +21,7 @@ BUNDLE_AAD = b"iomt-gateway/1 bundle"
 RECEIPT_AAD = b"iomt-gateway/1 receipt"
 KEY_LIST_AAD = b"iomt-gateway/1 keys"
 SITE_AAD = b"iomt-gateway/1 site"
+ERASURE_AAD = b"iomt-gateway/1 erasure"
 
 GATEWAY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

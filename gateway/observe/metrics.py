@@ -119,6 +119,10 @@ class ReceiverMetrics(_Metrics):
         self.parked = self._gauge("parked_bundles", "Bundles that wait for their epoch")
         self.quarantined = self._counter("quarantined_bundles", "Bundles that must not be believed", "cause")
         self.verify_failures = self._counter("verify_failures", "Bundles that did not verify", "cause")
+        self.crl_expiry = self._gauge(
+            "crl_expiry_timestamp_seconds",
+            "End of the revocation list; mosquitto refuses everybody after it",
+        )
         self.signers_refused = self._counter("refused_signers", "Signers that a gateway showed and must not count")
         self.forks = self._counter("forks", "Chains with two successors")
         self.receipts = self._counter("receipts", "Receipts signed and sent")

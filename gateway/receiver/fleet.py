@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.durable import give_to_owner, write_durably, write_once
+from gateway.durable import give_to_owner, shred, write_durably, write_once
 from gateway.envelope.keylist import KeyList, decode_key_list, encode_key_list
 from gateway.envelope.keys import Recipient, RecipientKey, Signer, VerifyKey, signer_for
 from gateway.errors import ConfigError, IdentityError, ReceiptError
@@ -81,12 +81,7 @@ class Fleet:
             raise ConfigError(f"{kid.hex()}: there is no such recipient key")
         if kid in {each.kid for each in self.key_list().recipients}:
             raise ConfigError(f"{kid.hex()}: gateways still seal to it; first: iomt-receiver keys rotate")
-        size = found.path.stat().st_size
-        with found.path.open("r+b") as file:
-            file.write(os.urandom(size))
-            file.flush()
-            os.fsync(file.fileno())
-        found.path.unlink()
+        shred(found.path)
         return found.path
 
 
