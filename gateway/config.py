@@ -3,6 +3,7 @@
 `config/gateway.toml` and `config/receiver.toml` show every key with its unit and default.
 """
 
+import os
 import tomllib
 from math import isnan
 from pathlib import Path
@@ -77,6 +78,7 @@ class IdentitySection(_Section):
     fleet_root: FilePath
     key_list: FilePath
     enrolment: Annotated[str, Field(pattern=r"^(https://[^/]+)?$")] = ""
+    keys: Literal["file", "credential"] = "file"
 
 
 _IDENTITY = {
@@ -88,6 +90,11 @@ _IDENTITY = {
     "fleet_root": "fleet-root.pub",
     "key_list": "keys.cbor",
 }
+
+
+CREDENTIALS = {"tls_key": "iomt-gateway.tls.key", "signing_key": "iomt-gateway.sign.key"}
+"""The names under which systemd hands over keys, where `identity.keys` is "credential"."""
+_CREDENTIALS_DIRECTORY = "/run/credentials/iomt-gateway.service"
 
 
 class BrokerSection(_Section):
@@ -203,7 +210,11 @@ class GatewayConfig(_Section):
         match document:
             case {"gateway": {"state_dir": str(state_dir)}}:
                 places = {key: str(Path(state_dir, "identity", name)) for key, name in _IDENTITY.items()}
-                return document | {"identity": places | document.get("identity", {})}
+                identity = document.get("identity", {})
+                if isinstance(identity, dict) and identity.get("keys") == "credential":
+                    handed = os.environ.get("CREDENTIALS_DIRECTORY", _CREDENTIALS_DIRECTORY)
+                    places |= {key: str(Path(handed, name)) for key, name in CREDENTIALS.items()}
+                return document | {"identity": places | identity}
         return document
 
     gateway: GatewaySection

@@ -32,6 +32,7 @@ from gateway.health.quality import Assessor
 from gateway.identity.files import load_owner, load_private_key
 from gateway.identity.keyring import KeyRing
 from gateway.identity.renewing import Renewer
+from gateway.identity.rung import refuse_leftovers
 from gateway.identity.successor import Successor
 from gateway.identity.tls import client_context
 from gateway.model import SECURITY_EVENTS, Event, Lane, Link
@@ -67,6 +68,7 @@ class Gateway:
         not_before_ms = RELEASED_MS if vouched else max(RELEASED_MS, self.clock_book.newest_ms)
         self.clock = Clock.start(config.clock.believe, not_before_ms=not_before_ms, clocks=clocks)
         identity = config.identity
+        refuse_leftovers(config)
         self._successor = Successor(identity)
         self._successor.finish()
         load_owner(identity.tls_cert, config.gateway.id)

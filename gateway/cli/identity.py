@@ -11,13 +11,8 @@ from gateway.cli import common
 from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError
 from gateway.identity.files import load_certificate, load_private_key, verify_key
+from gateway.identity.rung import ALWAYS, CREDSTORE, PROTECTS, seal
 from gateway.identity.successor import Successor
-
-_PROTECTS = (
-    "Keys lie in files that only this service may read (0600). That stops other users and services of this box.",
-    "It does not stop root or a thief of the disk, who can speak as this gateway until it is revoked.",
-    "No reading that was sealed before opens with them: the box holds no key that opens what it has sealed.",
-)
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -30,7 +25,13 @@ def add_parser(commands: common.Subparsers) -> None:
     show.set_defaults(command=_show)
     rotate = actions.add_parser("rotate-signer", help="make the next signing key; it signs after the next restart")
     rotate.set_defaults(command=_rotate)
-    for parser in (show, rotate):
+    sealing = actions.add_parser("seal-keys", help="encrypt the keys for systemd, and erase the files")
+    sealing.add_argument(
+        "--with-key", choices=["auto", "host", "tpm2", "host+tpm2"], default="auto", help="%(default)s"
+    )
+    sealing.add_argument("--credstore", type=Path, default=CREDSTORE, metavar="DIR", help="%(default)s")
+    sealing.set_defaults(command=_seal)
+    for parser in (show, rotate, sealing):
         parser.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE", help=common.DEFAULT)
 
 
@@ -43,7 +44,7 @@ def _show(arguments: argparse.Namespace) -> int:
     )
     signer = verify_key(load_private_key(identity.signing_key).public_key())
     load_private_key(identity.tls_key)
-    following = Successor(identity).public
+    following = Successor(identity).public if identity.keys == "file" else None
     facts: dict[str, object] = {
         "gateway": config.gateway.id,
         "tls_key": str(identity.tls_key),
@@ -54,13 +55,13 @@ def _show(arguments: argparse.Namespace) -> int:
         "signing_certificate_until": signing.not_valid_after_utc.isoformat(),
         "next_signer": None if following is None else following.kid.hex(),
         "renewed_at": identity.enrolment or "nowhere: a person renews",
-        "kept_in": "files",
+        "keys": identity.keys,
     }
     if arguments.json:
         print(json.dumps(facts))
         return 0
     common.show(facts)
-    print("\n".join(("", *_PROTECTS)))
+    print("\n".join(("", *PROTECTS[identity.keys], ALWAYS)))
     return 0
 
 
@@ -72,4 +73,22 @@ def _rotate(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
     print(f"the next signer is {key.kid.hex()}; the present one announces it in its last bundle")
     print("it signs after the next orderly restart: systemctl restart iomt-gateway")
+    return 0
+
+
+def _seal(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config, GatewayConfig)
+    if config.identity.keys != "file":
+        raise ConfigError("identity.keys: the keys are credentials already")
+    try:
+        arguments.credstore.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = seal(config, with_key=arguments.with_key, credstore=arguments.credstore)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
+    print("Both keys are encrypted, and their plain text is erased. Next:")
+    print(f'1. in [identity] of {arguments.config}: keys = "credential"')
+    print("2. systemctl edit iomt-gateway, and write:\n   [Service]")
+    for path in made:
+        print(f"   LoadCredentialEncrypted={path.name}:{path}")
+    print("3. systemctl restart iomt-gateway")
     return 0

@@ -12,6 +12,7 @@ from gateway.envelope.keys import signer_for
 from gateway.errors import ConfigError
 from gateway.identity.erasure import Erasure, encode_erasure, erase, secrets_of
 from gateway.identity.files import load_private_key
+from gateway.identity.rung import CREDSTORE
 from gateway.model import Lane
 from gateway.outbox.outbox import Outbox
 
@@ -44,7 +45,7 @@ def _wipe(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{gateway}: its keys, bonds and outbox would be erased for good; say --yes")
     try:
         write_durably(path, encode_erasure(erasure, signer))
-        erase(secrets_of(config.identity, state_dir), state_dir)
+        erase(secrets_of(config.identity, state_dir, CREDSTORE), state_dir)
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be erased or written: {error.strerror}; repeat") from error
     facts = {"gateway": gateway, "certificate": str(path), "discarded_bundles": erasure.discarded}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config import IdentitySection
+from gateway.config import CREDENTIALS, IdentitySection
 from gateway.durable import shred
 from gateway.envelope import cbor, cose, layout
 from gateway.envelope.keys import Signer, VerifyKey
@@ -52,9 +52,11 @@ def _link(item: Sequence[object]) -> Link:
     raise MalformedError("a head is [chain, number, hash]")
 
 
-def secrets_of(identity: IdentitySection, state_dir: Path) -> list[Path]:
-    """Every file that holds a secret of this gateway: its keys, and the bonds with wearables."""
-    keys = (identity.tls_key, identity.signing_key)
+def secrets_of(identity: IdentitySection, state_dir: Path, credstore: Path) -> list[Path]:
+    """Every file that holds a secret of this gateway: its keys, encrypted or not, and the bonds with wearables."""
+    keys = [identity.tls_key, identity.signing_key]
+    if identity.keys == "credential":  # what systemd handed over goes with the service
+        keys = [credstore / name for name in CREDENTIALS.values()]
     following = (path.with_name(f"{path.name}.next") for path in keys)
     return [path for path in (*keys, *following, state_dir / "bonds.json") if path.exists()]
 

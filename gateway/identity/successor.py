@@ -45,6 +45,8 @@ class Successor:
         identity = self.identity
         if not identity.enrolment:
             raise IdentityError("identity.enrolment names no server that could certify another signer")
+        if identity.keys != "file":
+            raise IdentityError("identity.keys: another signer needs keys in files; enrol anew instead")
         if not self._key.exists():
             write_durably(self._key, private_pem(Ed25519PrivateKey.generate()))
             give_to_owner(self._key)
