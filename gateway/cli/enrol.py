@@ -64,9 +64,12 @@ def _enrol(arguments: argparse.Namespace) -> int:
     )
     try:
         config.gateway.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        before = _content(config.identity.fleet_root)
         told = enrolment.run(
             arguments.otp, trust=lambda roots: _chosen(roots, arguments.ca_fingerprint, ask=not arguments.json)
         )
+        if before not in {b"", _content(config.identity.fleet_root)}:
+            (config.gateway.state_dir / "keys.cbor").unlink(missing_ok=True)  # kept of another fleet
         if not path.exists():
             _write(path, gateway, arguments.state_dir, url, told.endpoints)
             tell(f"{path}: written")
@@ -99,6 +102,10 @@ def _chosen(roots: Sequence[x509.Certificate], wanted: str | None, *, ask: bool)
     if input("Does the site's own screen show the same? [yes/no] ").strip().lower() != "yes":
         raise EnrolmentError("not confirmed; nothing was sent")
     return [newest]
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _text(gateway: str, state_dir: Path, url: str, endpoints: Sequence[str]) -> str:

@@ -41,6 +41,7 @@ def read_private(path: Path) -> bytes:
     """What is in a file that holds a secret.
 
     Raises `IdentityError`, with the command that mends it, if anybody but this user may read or replace the content.
+    Root may read what belongs to the owner of its directory: it works for a service then.
     """
     try:
         with path.open("rb") as file:
@@ -48,7 +49,8 @@ def read_private(path: Path) -> bytes:
             content = file.read()
     except OSError as error:
         raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
-    if status.st_uid != os.geteuid():
+    owners = {os.geteuid()} if os.geteuid() else {0, path.parent.stat().st_uid}
+    if status.st_uid not in owners:
         raise IdentityError(f"{path}: belongs to another user; mend it with: chown {os.geteuid()} {path}")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise IdentityError(f"{path}: others may use this key; mend it with: chmod 600 {path}")

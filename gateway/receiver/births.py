@@ -10,6 +10,7 @@ from cryptography import x509
 from gateway.envelope.layout import self_stream
 from gateway.errors import IdentityError, SignatureError, SignerError
 from gateway.identity.files import load_certificate
+from gateway.identity.tls import load_revoked
 from gateway.model import Event
 from gateway.receiver.plan import NewPart
 from gateway.receiver.registry import Registry
@@ -58,11 +59,11 @@ class Births:
     def _learn(self, now: dt.datetime) -> list[str]:
         if not self._waiting or self._tried == self._registry.version:
             return []
-        roots = _roots(self._ca)
+        roots, revoked = _roots(self._ca), load_revoked(self._ca.with_suffix(".crl"))
         learned = []
         for gateway, certificates in list(self._waiting.items()):
             try:
-                if self._registry.learn(gateway, certificates, roots, now=now):
+                if self._registry.learn(gateway, certificates, roots, now=now, revoked=revoked):
                     learned.append(gateway)
                 del self._waiting[gateway]
             except SignerError as error:

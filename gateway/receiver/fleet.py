@@ -81,7 +81,7 @@ class Fleet:
             raise ConfigError(f"{kid.hex()}: there is no such recipient key")
         if kid in {each.kid for each in self.key_list().recipients}:
             raise ConfigError(f"{kid.hex()}: gateways still seal to it; first: iomt-receiver keys rotate")
-        shred(found.path)
+        shred(found.path.rename(found.path.with_suffix(".destroyed")))  # a receiver that looks now reads no half of it
         return found.path
 
 

@@ -72,13 +72,25 @@ class Registry(Mapping[bytes, tuple[str, VerifyKey]]):
         self._seen = seen
         self.version += 1
 
-    def learn(self, gateway: str, certificates: bytes, roots: Sequence[x509.Certificate], *, now: dt.datetime) -> bool:
+    def learn(
+        self,
+        gateway: str,
+        certificates: bytes,
+        roots: Sequence[x509.Certificate],
+        *,
+        now: dt.datetime,
+        revoked: frozenset[int] = frozenset(),
+    ) -> bool:
         """Take the signer in a gateway's certificate (PEM, issuers after it); True if it is new.
 
-        Raises `SignerError` if it must not count: its chain, name or use is wrong, it is revoked, or the gateway has a
-        signer already that has not announced it and no operator has allowed it.
+        Raises `SignerError` if it must not count: its chain, name or use is wrong, it or its certificate (`revoked`:
+        serial numbers) is revoked, or the gateway had a signer before that has not announced it and no operator has
+        allowed it.
         """
-        key = _certified(gateway, certificates, roots, now)
+        leaf = _certified(gateway, certificates, roots, now)
+        if leaf.serial_number in revoked:
+            raise SignerError(f"the signer's certificate of {gateway} is revoked")
+        key = _signer(gateway, leaf)
         kid = key.kid
         if kid in self._dead:
             raise SignerError(f"signer {kid.hex()} of {gateway} is revoked")
@@ -88,8 +100,9 @@ class Registry(Mapping[bytes, tuple[str, VerifyKey]]):
             return False
         with self._changing() as content:
             word = {"gateway": gateway, "kid": kid.hex()}
+            self.refresh()
             vouched = word in content["announced"] or word in content["allowed"]
-            if not vouched and any(owner == gateway for owner, _ in self._signers.values()):
+            if not vouched and any(owner == gateway for owner, *_ in self.everyone().values()):
                 raise SignerError(
                     f"signer {kid.hex()} of {gateway} is new, and the one before has not announced it; if it is right:"
                     f" iomt-receiver signers allow {gateway} {kid.hex()}"
@@ -149,7 +162,9 @@ class Registry(Mapping[bytes, tuple[str, VerifyKey]]):
             raise IdentityError(f"{self._path}: is not a registry of signers: {error!r}") from error
 
 
-def _certified(gateway: str, certificates: bytes, roots: Sequence[x509.Certificate], now: dt.datetime) -> VerifyKey:
+def _certified(
+    gateway: str, certificates: bytes, roots: Sequence[x509.Certificate], now: dt.datetime
+) -> x509.Certificate:
     try:
         leaf, *issuers = x509.load_pem_x509_certificates(certificates)
         if owner(leaf) != gateway:
@@ -157,6 +172,10 @@ def _certified(gateway: str, certificates: bytes, roots: Sequence[x509.Certifica
         verify_chain(leaf, roots=roots, issuers=issuers, usage="sign", at=now)
     except (ValueError, IdentityError) as error:
         raise SignerError(f"{gateway} shows no signer's certificate: {error}") from error
+    return leaf
+
+
+def _signer(gateway: str, leaf: x509.Certificate) -> VerifyKey:
     key = leaf.public_key()
     if not isinstance(key, PublicKey):
         raise SignerError(f"the signer of {gateway} is neither an Ed25519 nor a P-256 key")

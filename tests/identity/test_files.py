@@ -81,6 +81,14 @@ def test_a_key_that_others_may_use_is_refused_with_the_command_that_mends_it(
         files.load_private_key(path)
 
 
+def test_root_may_read_what_belongs_to_the_owner_of_its_directory(
+    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(pem(ED25519))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    files.load_private_key(path)
+
+
 def test_a_key_of_another_user_is_refused_with_the_command_that_mends_it(
     put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,23 @@ def test_a_revoked_signer_is_not_learned_again(fleet: Fleet) -> None:
     assert "is revoked" in fleet.refused[0]
 
 
+def test_a_revoked_certificate_shows_no_signer(fleet: Fleet) -> None:
+    _, certificates = fleet.certificate()
+    fleet.authority.revoke(GATEWAY, now=NOW)
+    publish(fleet.site, fleet.authority, now=NOW)
+    assert fleet.birth(certificates) == []
+    assert "is revoked" in fleet.refused[0]
+
+
+def test_after_a_revocation_the_next_signer_needs_an_operators_word(fleet: Fleet) -> None:
+    fleet.birth(fleet.certificate()[1])
+    fleet.registry.revoke(GATEWAY)
+    key, certificates = fleet.certificate()
+    assert fleet.birth(certificates) == []
+    fleet.registry.allow(GATEWAY, public(key).kid)
+    assert fleet.births.take([], now=NOW) == [GATEWAY]
+
+
 def test_events_announce_only_in_the_gateways_own_stream(fleet: Fleet) -> None:
     fleet.birth(fleet.certificate()[1])
     key, certificates = fleet.certificate()
