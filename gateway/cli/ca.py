@@ -79,7 +79,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     if signers:
         print(f"{gateway}: signers {', '.join(map(bytes.hex, signers))} count no more")
     for reason in unreached:
-        print(f"{gateway}: a connection that it has lives on, restart the broker: {reason}")
+        print(f"{gateway}: a connection that it has may live on; restart the broker: {reason}")
     return 0
 
 
