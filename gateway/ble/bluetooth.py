@@ -24,8 +24,8 @@ from gateway.model import Cursor
 
 _RETRY_S = 1.0
 _RETRY_MAX_S = 10.0
-_LOOK_S = 5.0
-_RESCAN_S = 15.0
+_LOOK_S = 0.05
+_RESCAN_S = 30.0
 """BlueZ tells of a wearable once, and then when its signal changes; a scan that begins anew tells of all again."""
 _SAVE_S = 600.0
 _REFUSED_EVERY_S = 60.0
@@ -179,15 +179,12 @@ class Bluetooth:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(min(_LOOK_S, self._config.adapter_silent_s / 4))
+            await asyncio.sleep(max(_LOOK_S, self._config.adapter_silent_s / 8))
             await self._heal()
 
     async def _heal(self) -> None:
         """Ask the watchdog, and do what it says."""
-        now = self._time_s()
-        if self.links.last_value_s > self._watchdog.since:
-            self._watchdog.heard(self.links.last_value_s)
-        remedy = self._watchdog.look(now, due=self.links.due)
+        remedy = self._watchdog.look(self._time_s(), due=self.links.due and not self.links.up)
         if remedy is None:
             return
         self._on_event(remedy.value)

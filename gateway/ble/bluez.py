@@ -7,7 +7,6 @@ while it ran (`pairing.Desk`), and the inventory keeps that.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from bleak import BleakClient, BleakScanner
 from bleak.backends.device import BLEDevice
@@ -19,14 +18,13 @@ from dbus_fast import Variant
 from gateway.ble import agent
 from gateway.ble.dbus import ADAPTER, AGENT_MANAGER, DEVICE, BlueZ, CallError
 from gateway.ble.pairing import Security
-from gateway.ble.radio import Ask, Heard, OnHeard
+from gateway.ble.radio import ENDING_S, Ask, Heard, OnHeard, end
 from gateway.errors import AdapterError, BondError, LinkError, PairingError
 
 _PAIR_S = 120.0
 _ATTEMPTS = 2
 """Of one connection; the link's own backoff does the rest."""
 _FALLS = 5
-_ENDING_S = 5.0
 
 
 class BluezRadio:
@@ -76,14 +74,14 @@ class BluezRadio:
 
         scanner = BleakScanner(detected, bluez={"adapter": self._adapter})
         try:
-            async with asyncio.timeout(_ENDING_S):
+            async with asyncio.timeout(ENDING_S):
                 await scanner.start()
         except TimeoutError as error:
             raise AdapterError(f"{self._adapter}: does not begin to listen") from error
         try:
             yield
         finally:
-            await _ended(asyncio.create_task(scanner.stop()))
+            await end(scanner.stop())
 
     async def connect(self, address: str, *, timeout_s: float, on_disconnect: Callable[[], None]) -> BleakClient:
         """As `Radio.connect`; the search counts towards `timeout_s`.
@@ -114,7 +112,7 @@ class BluezRadio:
             finally:
                 given_up.cancel()
                 attempt.cancel()
-                await _ended(attempt)
+                await end(asyncio.wait((attempt,)))
         linked = True
         if not client.is_connected:
             raise LinkError(f"{address}: the link ended")
@@ -174,10 +172,3 @@ class BluezRadio:
 
     def _path(self, address: str) -> str:
         return f"{self._open.path}/dev_{address.replace(':', '_')}"
-
-
-async def _ended(work: asyncio.Task[Any]) -> None:
-    """Wait for the end of what nobody needs any more; on a bus that has died bleak may never come to it."""
-    await asyncio.wait((work,), timeout=_ENDING_S)
-    if work.done() and not work.cancelled():
-        work.exception()

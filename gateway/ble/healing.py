@@ -43,8 +43,6 @@ class LinkMachine:
         self._silent_s = silent_s
         self._jitter = jitter
         self._pause_s = _FIRST_RETRY_S
-        self.heard_at = 0.0
-        """When the wearable last said something."""
         self.silent_at: float | None = None
         """When a link that stays without a value counts as silent."""
 
@@ -60,7 +58,6 @@ class LinkMachine:
 
     def heard(self, now: float) -> None:
         """The wearable said something."""
-        self.heard_at = now
         self.silent_at = None if self._silent_s is None else now + self._silent_s
 
     def down(self, now: float) -> None:
@@ -100,24 +97,23 @@ class AdapterWatchdog:
     def __init__(self, *, silent_s: float, now: float) -> None:
         self._silent_s = silent_s
         self._patience_s = silent_s
-        self.since = now
-        """When it was last known to hear, or something was last done about it."""
+        self._since = now
         self._resets = 0
 
     def heard(self, now: float) -> None:
-        """An advertisement, a link or a value: it works."""
-        self.since = now
+        """An advertisement: it works."""
+        self._since = now
         self._patience_s = self._silent_s
         self._resets = 0
 
     def look(self, now: float, *, due: bool) -> Remedy | None:
-        """What to do now, if anything; `due`: somebody should be heard."""
+        """What to do now, if anything; `due`: somebody should be heard, and nobody is linked."""
         if not due:
-            self.since = now
+            self._since = now
             return None
-        if now - self.since < self._patience_s:
+        if now - self._since < self._patience_s:
             return None
-        self.since = now
+        self._since = now
         self._patience_s = min(2 * self._patience_s, _RESET_MAX_S)
         self._resets += 1
         return Remedy.RESET if self._resets <= _UNIT_AFTER_RESETS else Remedy.UNIT

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +17,7 @@ from gateway.ble.inventory import Device, Inventory, Profile
 from gateway.ble.pairing import Security
 from gateway.ble.profiles import PROFILES
 from gateway.ble.profiles.times import DeviceTimes
-from gateway.ble.radio import Heard, Radio
+from gateway.ble.radio import Heard, Radio, end
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
@@ -32,7 +31,6 @@ Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
 _UNHEARD_S = 300.0
 """A wearable that advertises to its bonded peer alone is not always heard: it is tried now and then all the same."""
 _UNHEARD_TRY_S = 5.0
-_DISCONNECT_S = 5.0
 _SPEAKS = ("cgm", "plx")
 """Profiles that say something by themselves while linked."""
 
@@ -101,9 +99,9 @@ class Links:
         return any(machine.due for machine in self._machines.values())
 
     @property
-    def last_value_s(self) -> float:
-        """When, by the loop's clock, any wearable last said something."""
-        return max((machine.heard_at for machine in self._machines.values()), default=0.0)
+    def up(self) -> bool:
+        """Some wearable is linked, so the adapter works."""
+        return any(machine.state is LinkState.UP for machine in self._machines.values())
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -221,7 +219,7 @@ class Links:
                     silence.cancel()
             finally:
                 self._cursors[device.address] = collector.cursor
-                await disconnect(client)
+                await end(client.disconnect())
         except (BleakError, TimeoutError) as error:
             raise LinkError(f"{device.address}: {error or 'did not answer in time'}") from error
 
@@ -285,10 +283,3 @@ class Links:
 def required_security(config: BleSection, profile: Profile) -> Security:
     """What a bond must be worth for this kind of wearable."""
     return Security.ENCRYPTED if profile in config.just_works else Security.AUTHENTICATED
-
-
-async def disconnect(client: BleakClient) -> None:
-    """End a link that may have ended already."""
-    with suppress(BleakError, TimeoutError):
-        async with asyncio.timeout(_DISCONNECT_S):
-            await client.disconnect()

@@ -1,16 +1,17 @@
 """What the gateway needs of a radio; the real one is `bluez.BluezRadio`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bleak import BleakClient
 from bleak.backends.scanner import AdvertisementData
 
 from gateway.ble.pairing import Prompt, Security
 
+ENDING_S = 5.0
 _SIG_UUID = "-0000-1000-8000-00805f9b34fb"
 
 Ask = Callable[[Prompt], Awaitable[int]]
@@ -75,3 +76,18 @@ class Radio(Protocol):
 
     async def security(self, client: BleakClient) -> Security:
         """The most this link can be worth; what its pairing was worth bounds it too."""
+
+
+async def end(work: Coroutine[Any, Any, object]) -> None:
+    """Do what ends something that nobody needs any more, for at most 5 s, and whatever comes of it.
+
+    On a bus that has died bleak's own endings may wait for ever, and cannot be cancelled.
+    """
+    task = asyncio.create_task(work)
+    task.add_done_callback(_let_go)
+    await asyncio.wait((task,), timeout=ENDING_S)
+
+
+def _let_go(task: asyncio.Task[object]) -> None:
+    if not task.cancelled():
+        task.exception()

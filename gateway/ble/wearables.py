@@ -13,9 +13,9 @@ from bleak.exc import BleakError
 from gateway.ble import about
 from gateway.ble.guard import Guard
 from gateway.ble.inventory import Device, Inventory, Profile
-from gateway.ble.links import Links, OnEvent, disconnect, required_security
+from gateway.ble.links import Links, OnEvent, required_security
 from gateway.ble.pairing import Prompt, Security
-from gateway.ble.radio import Radio
+from gateway.ble.radio import Radio, end
 from gateway.ble.window import Window
 from gateway.clock.system import Clock
 from gateway.config import BleSection
@@ -71,7 +71,7 @@ class Wearables:
                     device = await self._bond(client, known)
                     failed = False
                 finally:
-                    await disconnect(client)
+                    await end(client.disconnect())
         except TimeoutError as error:
             raise PairingError(f"{address}: nobody answered in time") from error
         except BleakError as error:

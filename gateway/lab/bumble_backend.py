@@ -28,7 +28,7 @@ from typing_extensions import override
 T = TypeVar("T")
 
 _MTU = 517
-_STOP_S = 0.5
+_STOP_S = 5.0
 
 
 def _uuid(uuid: core.UUID) -> str:

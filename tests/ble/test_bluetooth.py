@@ -287,3 +287,14 @@ async def test_a_link_that_says_nothing_is_made_anew(ward: Ward) -> None:
     gateway = await ward.gateway(silent_s=0.3)
     await until(lambda: gateway.codes().count("link-up") == 2)
     assert gateway.codes().count("link-silent") >= 1
+
+
+async def test_an_adapter_with_a_link_is_trusted_however_silent_it_is(ward: Ward) -> None:
+    await ward.assign("gls", "cgm")
+    await ward.cgm.device.stop_advertising()
+    await ward.oximeter.device.stop_advertising()
+    gateway = await ward.gateway(adapter_silent_s=0.5)
+    await until(lambda: ("link-up", GLS_ADDRESS) in gateway.events)
+    await asyncio.sleep(1.5)
+    assert "adapter-reset" not in gateway.codes()
+    assert gateway.codes().count("link-up") == 1

@@ -11,10 +11,11 @@ import pytest_asyncio
 from gateway.ble.bluez import BluezRadio
 from gateway.ble.inventory import Inventory, Profile
 from gateway.ble.pairing import Method, Prompt
+from gateway.clock.book import ClockBook
 from gateway.config import BleSection
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
 from gateway.lab.peripheral import LedgerWriter, Peripheral
-from tests.ble.conftest import Gateway, until
+from tests.ble.conftest import Gateway, system_clock, until
 
 from .stack import Stack
 
@@ -49,7 +50,14 @@ class Ward:
         options = {"retry_max_s": 2.0, "racp_timeout_s": 20.0, "reset_request": self.state / "adapter-reset", **config}
         cursors = self.gateways[-1].cursors if self.gateways else {}
         inventory = Inventory.load(self.state / "devices.json")
-        gateway = Gateway(BluezRadio("hci0"), inventory, cursors, BleSection(**options))
+        gateway = Gateway(
+            BluezRadio("hci0"),
+            inventory,
+            cursors,
+            BleSection(**options),
+            clock=system_clock(),
+            book=ClockBook.load(self.state / "clocks.json"),
+        )
         self.gateways.append(gateway)
         await until(lambda: gateway.bluetooth.adapter_up is True, timeout_s=PATIENCE_S)
         return gateway

@@ -37,7 +37,7 @@ async def test_values_arrive_live(ward: Ward) -> None:
     await until(lambda: len(gateway.taken) > before, timeout_s=PATIENCE_S)
 
 
-@pytest.mark.parametrize("lost", ["bluetoothd", "adapter", "dbus", "reset"])
+@pytest.mark.parametrize("lost", ["bluetoothd", "adapter", "dbus", "reset", "unit"])
 async def test_comes_back_within_a_minute_and_misses_nothing(
     ward: Ward, lost: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -62,11 +62,16 @@ async def test_comes_back_within_a_minute_and_misses_nothing(
         await ward.meter.measure()
         await stack.start_bluetoothd()
 
+    async def run_the_root_units_script() -> None:
+        script = await asyncio.create_subprocess_exec("/opt/app/systemd/iomt-adapter-reset", "hci0")
+        assert await script.wait() == 0
+
     lose: dict[str, Callable[[], Awaitable[None]]] = {
         "bluetoothd": restart_bluetoothd,
         "adapter": replug,
         "dbus": restart_dbus,
         "reset": gateway.radio.reset,
+        "unit": run_the_root_units_script,
     }
     ups = gateway.codes().count("adapter-up")
     await lose[lost]()
