@@ -124,6 +124,7 @@ class Receiver:
                 pause_s = self._lost(first_of(errors))
             finally:
                 self._metrics.online.set(0)
+            mqtt.check_cancelled()
             await asyncio.sleep(pause_s)
 
     def _lost(self, error: UplinkError) -> float:

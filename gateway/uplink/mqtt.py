@@ -201,5 +201,12 @@ class Connection:
         return ConnectionRefusedByBrokerError(f"{self.endpoint}: {error}")
 
 
+def check_cancelled() -> None:
+    """Raise `CancelledError` if the current task was cancelled: a TaskGroup that fails at that moment forgets it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class _UnsupportedVersionError(Exception):
     """The broker does not speak MQTT 5."""

@@ -33,7 +33,7 @@ from gateway.observe.throttle import Throttle
 from gateway.outbox.log import Stored
 from gateway.outbox.outbox import Outbox
 from gateway.uplink.backoff import Backoff, first_of
-from gateway.uplink.mqtt import FAILURE, Connection, Will
+from gateway.uplink.mqtt import FAILURE, Connection, Will, check_cancelled
 from gateway.uplink.session import Session
 
 _log = logging.getLogger(__name__)
@@ -102,17 +102,13 @@ class Uplink:
                 await self._successor.result().__aexit__(None, None, None)
 
     async def _serve_for_ever(self) -> NoReturn:
-        task = asyncio.current_task()
         pause_s = 0.0
         for endpoint in itertools.cycle(self._config.endpoints):
             try:
                 await self._serve(endpoint)
             except* UplinkError as errors:
                 pause_s = 0.0 if self._successor else self._explain(endpoint, first_of(errors))
-            if (
-                task is not None and task.cancelling()
-            ):  # a TaskGroup that fails while it is cancelled forgets the latter
-                raise asyncio.CancelledError
+            check_cancelled()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._asked.wait()

@@ -18,7 +18,7 @@ from gateway.errors import (
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.proxy import Proxy
 from gateway.uplink.client import Limits
-from gateway.uplink.mqtt import Connection, Will
+from gateway.uplink.mqtt import Connection, Will, check_cancelled
 
 from .conftest import Broker, connect, eventually, free_port, tls_of
 
@@ -270,3 +270,29 @@ async def test_the_next_connection_of_a_client_takes_over_from_the_last(broker: 
             async with asyncio.timeout(5):
                 await first.receive(1)
         assert await second.publish(UP, b"x") < 0x80
+
+
+async def test_a_cancellation_that_meets_the_end_of_a_connection_is_not_forgotten() -> None:
+    ended = asyncio.Event()
+
+    async def listen() -> None:
+        await ended.wait()
+        raise ConnectionLostError("it ended")
+
+    async def serve_for_ever() -> None:
+        while True:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(listen())
+                    await asyncio.Event().wait()
+            except* UplinkError:
+                ended.clear()
+            check_cancelled()
+
+    serving = asyncio.create_task(serve_for_ever())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    ended.set()
+    serving.cancel()
+    await asyncio.wait({serving}, timeout=5)
+    assert serving.cancelled()
