@@ -118,7 +118,7 @@ class Receiver:
                 async with self._connection(endpoint) as connection, asyncio.TaskGroup() as tasks:
                     # A broker that kept the session delivers, and may want acknowledgements, before it answers this.
                     tasks.create_task(self._subscribe(connection))
-                    tasks.create_task(self._serve(connection))
+                    await self._serve(connection)
                     tasks.create_task(self._keep_telling_keys(connection))
             except* UplinkError as errors:
                 pause_s = self._lost(first_of(errors))

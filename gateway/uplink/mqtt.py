@@ -202,7 +202,10 @@ class Connection:
 
 
 def check_cancelled() -> None:
-    """Raise `CancelledError` if the current task was cancelled: a TaskGroup that fails at that moment forgets it."""
+    """Raise `CancelledError` if the current task was cancelled: a TaskGroup that fails at that moment forgets it.
+
+    Only after a TaskGroup whose body still ran when it failed: else the group's own cancellation of it counts on.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
