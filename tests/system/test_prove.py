@@ -31,7 +31,7 @@ def no_progress(_: str) -> None:
 
 def test_a_short_run_passes_and_ends_with_json_and_a_signed_report(tmp_path: Path) -> None:
     faults = ("kill-gateway", "kill-receiver", "cut", "torn-tail")
-    arguments = ("--seconds", "25", "--wearables", "3", "--seed", "3", "--faults", ",".join(faults), "--json")
+    arguments = ("--seconds", "27", "--wearables", "3", "--seed", "3", "--faults", ",".join(faults), "--json")
     done = subprocess.run(
         (*COMMAND, *arguments), capture_output=True, text=True, check=False, cwd=tmp_path, timeout=180
     )
@@ -57,7 +57,7 @@ class CardThatForgets(Rig):
         await super().start_gateway()
 
 
-def order(*faults: str, seconds: float = 8, seed: int = 1) -> Order:
+def order(*faults: str, seconds: float = 9, seed: int = 1) -> Order:
     return Order(seconds=seconds, wearables=3, rate=2.0, seed=seed, faults=faults, settle_s=5)
 
 

@@ -10,7 +10,7 @@ from gateway.lab.rig import Rig
 from gateway.lab.schedule import Cost
 
 _NOTICED_S = 5.0
-_OFFLINE_S = (0.5, 4.0)
+_OFFLINE_S = (1.0, 6.0)
 
 
 async def _kill_gateway(rig: Rig, hold_s: float, rng: random.Random) -> Effect:
@@ -27,10 +27,11 @@ async def _kill_gateway(rig: Rig, hold_s: float, rng: random.Random) -> Effect:
     ready_s = time.monotonic() - started_s
     rig.proxy.mend()
     after = await rig.status()
+    when = f"{offline_s:.1f} s into an outage" if offline_s else "while online"
     return Effect(
         took=ended == -signal.SIGKILL and after["chain"] != before["chain"],
-        seen=f"ended by signal {-ended}, with {before['bundles_waiting']} bundles waiting; down {hold_s:.1f} s; ready"
-        f" {ready_s:.1f} s after its start, in a new chain",
+        seen=f"ended by signal {-ended} {when}, with {before['bundles_waiting']} bundles waiting; down {hold_s:.1f} s;"
+        f" ready {ready_s:.1f} s after its start, in a new chain",
     )
 
 
@@ -73,7 +74,7 @@ async def _restart_broker_without_memory(rig: Rig, hold_s: float, _: random.Rand
 
 FAULTS = (
     Fault(
-        "kill-gateway", "SIGKILL of the gateway, online or offline, then a start", Cost(0.1, 1.5, 4.0), _kill_gateway
+        "kill-gateway", "SIGKILL of the gateway, online or offline, then a start", Cost(0.1, 1.5, 6.0), _kill_gateway
     ),
     Fault("kill-receiver", "SIGKILL of the receiver, then a start", Cost(1.0, 3.0, 2.0), _kill_receiver),
     Fault("kill-broker", "SIGKILL of the broker, then a start", Cost(0.1, 2.0, 3.0), _kill_broker),
