@@ -18,21 +18,23 @@ _TIME: Final = 7
 def assign(store: Store, stream: str, patient: str, *, now_ms: int) -> None:
     """Say whose `stream` (hex) is; `patient` is a FHIR reference. Who said so is logged, the patient is not.
 
-    Raises `ConfigError` for a stream that is not here, `StoreError`.
+    Raises `ConfigError` for a stream that is not here or was forgotten, `StoreError`.
     """
-    stream_id = find(store, stream).number
+    found = find(store, stream)
+    if (found.stream,) in store.rows(queries.ERASED_STREAMS, found.gateway):
+        raise ConfigError(f"{stream}: was forgotten; a patient gets a fresh stream")
     store.change(
-        (queries.ASSIGN, (stream_id, patient, now_ms)),
-        (queries.LOG, (now_ms, getpass.getuser(), "assign", bytes.fromhex(stream))),
+        (queries.ASSIGN, (found.number, patient, now_ms)),
+        (queries.LOG, (now_ms, getpass.getuser(), "assign", found.stream)),
     )
 
 
 def unassign(store: Store, stream: str, *, now_ms: int) -> None:
     """Forget whose `stream` (hex) is. Raises `ConfigError` for a stream that is not here, `StoreError`."""
-    stream_id = find(store, stream).number
+    found = find(store, stream)
     store.change(
-        (queries.UNASSIGN, (stream_id,)),
-        (queries.LOG, (now_ms, getpass.getuser(), "unassign", bytes.fromhex(stream))),
+        (queries.UNASSIGN, (found.number,)),
+        (queries.LOG, (now_ms, getpass.getuser(), "unassign", found.stream)),
     )
 
 

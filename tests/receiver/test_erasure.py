@@ -132,6 +132,13 @@ def test_a_stream_may_be_forgotten_twice_and_every_certificate_is_kept(gw: Box, 
     assert cloud.rows("SELECT document FROM erasure_certificates ORDER BY id") == [(first,), (second,)]
 
 
+def test_a_forgotten_stream_is_assigned_to_nobody_any_more(gw: Box, cloud: Cloud) -> None:
+    cloud.take(gw.message(*both(gw)))
+    forget(cloud)
+    with pytest.raises(ConfigError, match="was forgotten"):
+        desk.assign(cloud.desk, A.hex(), "Patient/1", now_ms=NOW_MS)
+
+
 def test_what_is_no_stream_here_is_refused(cloud: Cloud) -> None:
     with pytest.raises(ConfigError, match="is not here"):
         forget(cloud)
