@@ -39,7 +39,8 @@ class SimulatedDisk(Files):
         self.random = Random(0)
         self.free = 1 << 40
         self.failures: dict[str, tuple[int, int]] = {}
-        """By operation: after how many more calls it fails, and how."""
+        """By operation: after how many more calls it fails, and how; with 0 the power fails."""
+        self.dead = False
         self._names: dict[Path, Content] = {}
         self._durable_names: dict[Path, Content] = {}
         self._journal: list[Callable[[dict[Path, Content]], object]] = []
@@ -56,15 +57,18 @@ class SimulatedDisk(Files):
             content.seen = bytearray(content.durable)
             content.dirty.clear()
         self._names = dict(self._durable_names)
-        self._journal, self._open, self._locked, self.failures = [], {}, set(), {}
+        self._journal, self._open, self._locked, self.failures, self.dead = [], {}, set(), {}, False
 
     def _fail(self, operation: str) -> bool:
         """Whether this call fails; if so, raise, unless the caller does so itself after half of its work."""
+        if self.dead:
+            raise OSError(errno.EIO, "the power failed")
         calls, code = self.failures.get(operation, (-1, 0))
         if calls > 0:
             self.failures[operation] = calls - 1, code
         elif calls == 0:
             del self.failures[operation]
+            self.dead = code == 0
             if operation not in {"write", "sync", "sync_all"}:
                 raise OSError(code, os.strerror(code))
             return True
@@ -150,6 +154,8 @@ class SimulatedDisk(Files):
     def _sync(self, operation: str, content: Content) -> None:
         """As Linux: pages that could not be written count as clean afterwards, and no later sync writes them."""
         if self._fail(operation):
+            if self.dead:
+                raise OSError(errno.EIO, "the power failed")
             content.flush({page for page in content.dirty if self.random.random() < 0.5})
             content.dirty.clear()
             raise OSError(errno.EIO, "the sync failed")
