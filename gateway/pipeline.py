@@ -79,9 +79,13 @@ class Pipeline:
         """Take readings of one stream; `cursor` becomes durable together with them.
 
         What is no patient's (control solution, demonstration, test data) goes to a stream of its own. While the disk
-        refuses, about 65,536 records wait. More are counted, and the cursor stays where it is; once the disk is back a
-        signed gap tells of them.
+        refuses, about 65,536 records wait; after that a signed gap takes the place of more. What a wearable stores is
+        then refused, with `OutboxFullError`: ask for it again later, from the cursor that is durable.
         """
+        readings = tuple(readings)
+        stored = cursor is not None or any(_BACKFILLED in reading.extras for reading in readings)
+        if stored and self._waiting.full:
+            raise OutboxFullError("nothing more can be kept until the disk is back")
         records = [self._clock.settle(self._assessor.assess(reading)) for reading in readings]
         refused = 0
         for record in records:
@@ -91,9 +95,8 @@ class Pipeline:
             if lane is Lane.URGENT:
                 self._hurry.set()
         self._count(records)
-        if refused:
-            self._metrics.lost_records.labels(cause=DISK).inc(refused)
-        elif cursor is not None:
+        self._metrics.lost_records.labels(cause=DISK).inc(refused)
+        if cursor is not None:
             self._waiting.cursors[cursor.device] = cursor
         self._arrived.set()
 

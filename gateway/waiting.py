@@ -22,9 +22,14 @@ class Waiting:
         self.count = 0
         """How many records and events wait."""
 
+    @property
+    def full(self) -> bool:
+        """Whether what comes next becomes part of a gap."""
+        return bool(self._gaps) or self.count >= MOST_RECORDS
+
     def add(self, lane: Lane, stream: bytes, record: Record) -> bool:
         """Take a record; False if it exceeds the bound and becomes part of a gap."""
-        if self._gaps or self.count >= MOST_RECORDS:
+        if self.full:
             known = self._gaps.get((lane, stream), Gap(0, DISK, record.time_ms, record.time_ms))
             from_ms, to_ms = min(known.from_ms, record.time_ms), max(known.to_ms, record.time_ms)
             self._gaps[lane, stream] = Gap(known.count + 1, DISK, from_ms, to_ms)

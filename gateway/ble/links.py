@@ -21,7 +21,7 @@ from gateway.ble.radio import Heard, Radio, end
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
-from gateway.errors import BondError, DeviceError, LinkError, QuarantineError
+from gateway.errors import BondError, DeviceError, LinkError, OutboxFullError, QuarantineError
 from gateway.model import Cursor, Reading
 
 OnEvent = Callable[..., None]
@@ -47,8 +47,9 @@ def initial_state(device: Device) -> LinkState:
 class Links:
     """The links to all wearables of the inventory.
 
-    `cursors` are those that are durable; `sink` takes (stream, readings, cursor): what it is given together must become
-    durable together. `on_error` takes each `DeviceError`, after which the rest goes on. `on_change` is told whenever
+    `cursors` are those that are durable, at any time; `sink` takes (stream, readings, cursor): what it is given
+    together must become durable together. Where it raises `OutboxFullError`, the link is made anew and starts from
+    the durable cursor. `on_error` takes each `DeviceError`, after which the rest goes on. `on_change` is told whenever
     the answer of `due` may have become another.
     """
 
@@ -69,6 +70,7 @@ class Links:
         self._radio = radio
         self._inventory = inventory
         self._config = config
+        self._durable = cursors
         self._cursors: dict[str, Cursor | None] = dict(cursors)
         self._sink = sink
         self._on_event = on_event
@@ -220,6 +222,9 @@ class Links:
             finally:
                 self._cursors[device.address] = collector.cursor
                 await end(client.disconnect())
+        except OutboxFullError as error:
+            self._cursors[device.address] = self._durable.get(device.address)
+            raise LinkError(f"{device.address}: asked again later for what it stores: {error}") from error
         except (BleakError, TimeoutError) as error:
             raise LinkError(f"{device.address}: {error or 'did not answer in time'}") from error
 

@@ -14,6 +14,7 @@ from gateway.ble.pairing import Prompt
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
+from gateway.errors import OutboxFullError
 from gateway.lab.air import Air
 from gateway.lab.bonds import BondStore, bond_beforehand
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, Cgm, CgmPace, GlucoseMeter, PulseOximeter
@@ -60,6 +61,8 @@ class Gateway:
     ) -> None:
         self.radio = radio
         self.taken: list[Reading] = []
+        self.refusing = False
+        """The outbox takes nothing more."""
         self.streams: set[bytes] = set()
         self.cursors = dict(cursors)
         self.events: list[tuple[Any, ...]] = []
@@ -81,6 +84,8 @@ class Gateway:
 
     def _sink(self, stream: bytes, readings: Sequence[Reading], cursor: Cursor | None) -> None:
         assert readings, "a cursor becomes durable only together with readings"
+        if self.refusing:
+            raise OutboxFullError("nothing more can be kept")
         self.streams.add(stream)
         self.taken += readings
         if cursor:

@@ -87,6 +87,21 @@ async def test_a_link_lost_and_found_by_the_same_gateway_repeats_nothing(ward: W
     assert gateway.events.count(("link-down", GLS_ADDRESS)) == 1
 
 
+async def test_what_the_outbox_cannot_keep_is_asked_for_again_from_the_durable_cursor(ward: Ward) -> None:
+    await ward.assign("gls")
+    await ward.meter.measure()
+    gateway = await ward.gateway()
+    await until(lambda: GLS_ADDRESS in gateway.cursors)
+    gateway.refusing = True
+    for _ in range(3):
+        await ward.meter.measure()
+    await until(lambda: any("asked again later" in str(error) for error in gateway.errors))
+    assert gateway.cursors[GLS_ADDRESS].sequence == 0
+    gateway.refusing = False
+    await until(lambda: gateway.cursors[GLS_ADDRESS].sequence == 3)
+    assert sorted(set(gateway.sequences(GLS_ADDRESS))) == [0, 1, 2, 3]
+
+
 async def test_records_made_during_the_transfer_come_once(ward: Ward) -> None:
     await ward.assign("cgm")
     serve = ward.cgm.store.answer

@@ -74,11 +74,10 @@ async def test_beyond_the_bound_readings_are_counted_and_a_signed_gap_stands_in_
     pipeline: Pipeline, outbox: Outbox, refuse: Refuse, metrics: GatewayMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "MOST_RECORDS", 10)
-    cursor = Cursor("F0:00:00:00:00:01", "one", 19)
-    pipeline.submit(STREAM, [reading(number) for number in range(20)], cursor)
-    pipeline.submit(OTHER, [reading(7)])
     for name in ("pwrite", "fdatasync", "fsync"):
         monkeypatch.setattr(os, name, failing)
+    pipeline.submit(STREAM, [reading(number) for number in range(20)])
+    pipeline.submit(OTHER, [reading(7)])
     for _ in range(3):
         with pytest.raises(OutboxWriteError):
             await pipeline.flush()
@@ -87,8 +86,29 @@ async def test_beyond_the_bound_readings_are_counted_and_a_signed_gap_stands_in_
     pipeline.submit(STREAM, [reading(20)])
     await pipeline.flush()
     assert contents(outbox) == {STREAM: [*range(10), "gap of 10", 20], OTHER: ["gap of 1"]}
-    assert not outbox.cursors
     assert 'iomt_gateway_lost_records_total{cause="disk"} 11.0' in metrics.render().decode()
+
+
+async def test_beyond_the_bound_what_a_wearable_stores_is_left_to_it_and_taken_once_the_disk_is_back(
+    pipeline: Pipeline, outbox: Outbox, refuse: Refuse, metrics: GatewayMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MOST_RECORDS", 10)
+    for name in ("pwrite", "fdatasync", "fsync"):
+        monkeypatch.setattr(os, name, failing)
+    cursor = Cursor("F0:00:00:00:00:01", "one", 10)
+    pipeline.submit(STREAM, [reading(number) for number in range(10)])
+    with pytest.raises(OutboxFullError):
+        pipeline.submit(STREAM, [reading(10)], cursor)
+    with pytest.raises(OutboxWriteError):
+        await pipeline.flush()
+    refuse(None)
+    await pipeline.flush()
+    assert not outbox.cursors
+    pipeline.submit(STREAM, [reading(10)], cursor)
+    await pipeline.flush()
+    assert contents(outbox) == {STREAM: [*range(11)]}
+    assert outbox.cursors == {cursor.device: cursor}
+    assert metrics.value("lost_records_total") == 0
 
 
 def failing(*_: object) -> None:
