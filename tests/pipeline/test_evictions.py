@@ -14,9 +14,11 @@ from gateway.model import Event, Extra, Hole, Lane, Reading, Receipt, ReceiptRan
 from gateway.outbox.framing import Frame, FrameKind, scan
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
+from gateway.receiver.audit import audit
 from gateway.receiver.intake import Intake
 from gateway.receiver.plan import Message
 from gateway.receiver.sqlite import SqliteStore
+from gateway.receiver.sqlite import reading as reading_store
 
 from .conftest import GATEWAY, KEY, NOW_MS, SIGNER, STREAM, alarm, contents, events, opened, reading
 
@@ -90,11 +92,12 @@ def told_of(outbox: Outbox, stream: bytes) -> int:
 
 
 def received(outbox: Outbox, directory: Path) -> dict[str, Any]:
-    """What a receiver knows that gets everything which is still held, in any order."""
+    """What a receiver knows that gets everything which is still held, in any order, and what an audit says of it."""
+    registry = {SIGNER.kid: (GATEWAY, VerifyKey(SIGNER.alg, SIGNER.public))}
     with closing(SqliteStore.open(directory)) as store:
         intake = Intake(
             store=store,
-            registry={SIGNER.kid: (GATEWAY, VerifyKey(SIGNER.alg, SIGNER.public))},
+            registry=registry,
             recipient_keys={KEY.kid: KEY},
             signer=SIGNER,
             parked_limit=10_000,
@@ -107,7 +110,10 @@ def received(outbox: Outbox, directory: Path) -> dict[str, Any]:
         intake.take(messages, now_ms=NOW_MS)
         while ready := store.ready(after=-1, limit=1000):
             intake.take([message for _, message in ready], now_ms=NOW_MS)
-        return store.summary()
+        summary = store.summary()
+    with reading_store(directory) as archive:
+        report = audit(archive, registry, stream=None, on_progress=lambda *_: None)
+    return {**summary, "verdict": report["verdict"]}
 
 
 async def test_a_full_outbox_lets_the_oldest_go_and_every_record_is_held_or_told(
@@ -122,7 +128,9 @@ async def test_a_full_outbox_lets_the_oldest_go_and_every_record_is_held_or_told
     assert {hole.cause for hole in holes(outbox)} == {"capacity"}
     taken = sum(path.stat().st_blocks * 512 for path in (tmp_path / "outbox").rglob("*") if path.is_file())
     assert taken <= 6 * SEGMENT_BYTES + 64_000
-    summary = received(outbox, tmp_path / "receiver")["gateways"][GATEWAY]
+    known = received(outbox, tmp_path / "receiver")
+    assert known["verdict"] == "clean"
+    summary = known["gateways"][GATEWAY]
     assert (summary["missing_bundles"], summary["forks"]) == (0, 0)
 
 
@@ -135,7 +143,9 @@ async def test_what_a_hole_was_told_in_may_go_too_and_then_it_is_told_again(
         submitted = await fill(build(outbox), submitted, 8)
     numbers = contents(outbox, Lane.DATA)[STREAM]
     assert told_of(outbox, STREAM) == submitted - len(numbers)
-    summary = received(outbox, tmp_path / "receiver")["gateways"][GATEWAY]
+    known = received(outbox, tmp_path / "receiver")
+    assert known["verdict"] == "clean"
+    summary = known["gateways"][GATEWAY]
     assert (summary["missing_bundles"], summary["forks"]) == (0, 0)
 
 
@@ -232,7 +242,9 @@ async def test_a_damaged_frame_is_told_as_a_hole_and_its_segment_is_kept_for_a_p
     assert holes(outbox) == [Hole(lost.chain, lost.no, lost.no, lost.hash, "damaged")]
     assert not path.exists()
     assert path.with_suffix(".bad").exists()
-    summary = received(outbox, tmp_path / "receiver")["gateways"][GATEWAY]
+    known = received(outbox, tmp_path / "receiver")
+    assert known["verdict"] == "clean"
+    summary = known["gateways"][GATEWAY]
     assert (summary["missing_bundles"], summary["forks"]) == (0, 0)
     # A person may look at it; the next start knows that it has been told.
     outbox = reopen()
