@@ -121,6 +121,11 @@ class Log:
 
         Raises `OutboxWriteError`, also as long as something waits for another segment.
         """
+        await self._sync_placed()
+        if self.unplaced:
+            raise OutboxWriteError("bundles that a segment did not keep wait for the next one")
+
+    async def _sync_placed(self) -> None:
         segment = self.active
         batch = [each for each in self._pending if each.frames and not each.written]
         if segment is not None and batch:
@@ -134,13 +139,11 @@ class Log:
             )
         else:
             await self._disk.run(lambda: None)
-        if self.unplaced:
-            raise OutboxWriteError("bundles that a segment did not keep wait for the next one")
 
     async def settle(self) -> None:
         """Sync until nothing is left that has its place. Raises `OutboxWriteError`."""
-        while self._pending and not self.unplaced:
-            await self.sync()
+        while any(each.frames for each in self._pending):
+            await self._sync_placed()
 
     def create(self, room: Path, segment_bytes: int) -> Callable[[], Segment]:
         """Return the work that makes the next segment of the `room` allocated for it; `begin` takes its result."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import OutboxError, OutboxFullError, OutboxWriteError
-from gateway.model import Receipt, SealedBundle
+from gateway.model import Cursor, Lane, Receipt, SealedBundle
 from gateway.outbox.files import Files, replace_file
 from gateway.outbox.outbox import Outbox
 
@@ -64,6 +64,29 @@ async def test_a_failed_sync_is_final_for_its_segment_and_the_same_bytes_go_into
     stored = outbox.unreceipted(-1, 10)
     assert [each.position for each in stored] == [0, 1, 2]
     assert [outbox.load(each) for each in stored[1:]] == [bundle.data for bundle in in_flight]
+
+
+async def test_what_was_in_flight_goes_on_in_the_segments_after_the_next_if_it_does_not_fit_in_one(
+    outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = [seal(size=60_000) for _ in range(17)]
+    for bundle in bundles:
+        outbox.append(bundle)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", Refusing(errno.EIO, os.fdatasync))
+        with pytest.raises(OutboxWriteError):
+            await outbox.sync()
+    # The next one opens with more of what a restart must know.
+    outbox._logs[Lane.DATA].memory.cursors = {str(n): Cursor(str(n), "s" * 1000, n) for n in range(100)}
+    rolls = 0
+    while outbox.unplaced() or not rolls:
+        await outbox.roll()
+        rolls += 1
+    await outbox.sync()
+    assert rolls == 2
+    stored = outbox.unreceipted(-1, 100)
+    assert [each.position for each in stored] == list(range(17))
+    assert [outbox.load(each) for each in stored] == [bundle.data for bundle in bundles]
 
 
 async def test_what_a_failed_segment_did_keep_after_all_is_held_once(
