@@ -111,6 +111,8 @@ class Collector:
         Ends by `LinkError` when the link does, or by another `DeviceError` if what the device says makes no sense.
         """
         self._client = client
+        has_racp = client.services.get_characteristic(uuid(RACP)) is not None
+        self._stores = has_racp and self._profile.numbering is not Numbering.NONE
         for characteristic in self._profile.characteristics:
             await self._subscribe(characteristic)
         try:
@@ -201,7 +203,7 @@ class Collector:
             if self._transfer is not None and item.sequence is not None:
                 await self._write(self._transfer.recorded(item.key, self._clock()))
                 if self._progress.fresh(item):
-                    self._hold(item)
+                    self._take_during_transfer(item)
             elif self._transfer is not None and item.attached:
                 self._hold(item)
             elif self._progress.fresh(item):
@@ -211,6 +213,13 @@ class Collector:
             self._progress.missed()
             self._fetch_after(self._retry_s)
 
+    def _take_during_transfer(self, item: Item) -> None:
+        """A record that was made since the transfer began is live, and an alarm in it must not wait for old records."""
+        if item.new:
+            self._sink(item.readings, None)
+        else:
+            self._hold(item)
+
     def _on_live(self, item: Item) -> None:
         cursor = self._progress.live(item)
         self._sink(item.readings, cursor)
@@ -219,6 +228,8 @@ class Collector:
 
     def _fetch_after(self, pause_s: float) -> None:
         """There may be more in the wearable's store; ask within `pause_s`, or as soon as a failure allows."""
+        if not self._stores:
+            return
         self._tell_backfill()
         self._next_transfer = max(self._not_before, min(self._next_transfer, self._clock() + pause_s))
 
@@ -240,7 +251,7 @@ class Collector:
         """Learn what the device is and how its clock stands; start to fetch what it has stored since the cursor."""
         self._next_transfer = self._clock() + _RESYNC_S
         await self._profile.prepare(self._read, self._progress.cursor)
-        if self._profile.numbering is Numbering.NONE or not self._client.services.get_characteristic(uuid(RACP)):
+        if not self._stores:
             self._on_backfill(Backfill.NONE)
             return
         first = self._progress.begin(self._profile.session, everything=self._everything)

@@ -29,6 +29,8 @@ class Item:
     session: str = ""
     key: Hashable = None
     """Tells the record from all others of the device."""
+    new: bool = False
+    """It was made after the device was last asked what it is: even during a transfer it is not of the past."""
     attached: bool = False
     """It goes with a record that is stored, and is not counted itself."""
 

@@ -3,10 +3,13 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from bleak.exc import BleakError
 
@@ -41,29 +44,38 @@ def _capture(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, GatewayConfig)
     path: Path = arguments.out
     kinds: Counter[str] = Counter()
-    try:
-        with path.open("x", encoding="utf-8") as file:
+    with _created(path) as file:
 
-            def tell(line: Mapping[str, object]) -> None:
-                file.write(json.dumps(line) + "\n")
-                file.flush()
-                kinds.update(line.keys())
-                if "notify" in line and kinds["notify"] % _PROGRESS == 0:
-                    print(f"{kinds['notify']} values heard", file=sys.stderr)
+        def tell(line: Mapping[str, object]) -> None:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            kinds.update(line.keys())
+            if "notify" in line and kinds["notify"] % _PROGRESS == 0:
+                print(f"{kinds['notify']} values heard", file=sys.stderr)
 
-            asyncio.run(_run(config, arguments, tell))
-    except FileExistsError:
-        raise ConfigError(f"{path}: exists; name another file with --out") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        if path.exists() and not path.stat().st_size:
-            path.unlink()
+        asyncio.run(_run(config, arguments, tell))
     if arguments.json:
         print(json.dumps({"file": str(path), "read": kinds["read"], "heard": kinds["notify"]}))
     else:
         print(f"{path}: {kinds['read']} characteristics read, {kinds['notify']} values heard")
     return 0
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[TextIO]:
+    """A file that only its owner may read; it goes again if nothing was written. Raises `ConfigError`."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{path}: exists; name another file with --out") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        try:
+            yield file
+        finally:
+            if not file.tell():
+                path.unlink()
 
 
 async def _run(config: GatewayConfig, arguments: argparse.Namespace, tell: Tell) -> None:

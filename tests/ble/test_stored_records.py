@@ -150,7 +150,24 @@ async def test_live_values_go_on_while_the_store_cannot_be_read(ward: Ward) -> N
     assert CGM_ADDRESS not in gateway.cursors
 
 
+async def test_what_is_measured_during_a_transfer_does_not_wait_for_it_and_looks_live(ward: Ward) -> None:
+    await ward.assign("cgm")
+    serve = ward.cgm.store.serve
+    ward.cgm.store.answer = lambda request: serve(request) if request[0] == COUNT else (serve(request)[0], None)
+    gateway = await ward.gateway(racp_timeout_s=60.0)
+    await until(lambda: bool(ward.cgm.subscribers(ward.cgm.measurement)))
+    new = 61  # the session is an hour old
+    await until(lambda: ward.cgm.store.procedure is not None)
+    await ward.cgm.measure(new)
+    await until(lambda: new in backfilled(gateway))
+    assert backfilled(gateway) == {new: False}
+    assert gateway.bluetooth.links.backfills[CGM_ADDRESS] is Backfill.OPEN
+
+
 async def test_what_stores_nothing_has_no_gap(ward: Ward) -> None:
     await ward.assign("plx")
     gateway = await ward.gateway()
     await until(lambda: Backfill.NONE in gateway.bluetooth.links.backfills.values())
+    await ward.oximeter.notify(ward.oximeter.continuous, b"\x00\x01")
+    await until(lambda: gateway.causes() == ["decode"])
+    assert list(gateway.bluetooth.links.backfills.values()) == [Backfill.NONE]

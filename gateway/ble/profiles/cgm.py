@@ -32,6 +32,7 @@ class CgmProfile:
         self._times = times
         self._e2e_crc = False
         self._start_ms = 0
+        self._age_min = 0
         self._stamp: dict[Extra, ExtraValue] = {}
         self._reasons = Reason.NONE
         self.session = ""
@@ -45,6 +46,7 @@ class CgmProfile:
         start = told(cgm.SessionStart, 0x2AAA, await required(read, 0x2AAA), e2e_crc=self._e2e_crc)
         status = told(cgm.Status, 0x2AA9, await required(read, 0x2AA9), e2e_crc=self._e2e_crc)
         now_ms = self._times.now_ms()
+        self._age_min = status.offset_min
         ago_ms = status.offset_min * _MINUTE_MS
         self._begin(None if start.moment is None else int(start.moment.timestamp() * 1000), ago_ms, now_ms)
         clockless = now_ms < BOOT_ENDS_MS
@@ -81,7 +83,8 @@ class CgmProfile:
         time_ms = self._start_ms + record.offset_min * _MINUTE_MS
         extras = self._stamp | {Extra.SEQUENCE: record.offset_min, Extra.SESSION: self.session}
         readings = marked(record.readings(device=self._address, time_ms=time_ms), extras, self._reasons)
-        return Item(readings, record.offset_min, self.session, (self.session, record))
+        new = record.offset_min > self._age_min
+        return Item(readings, record.offset_min, self.session, (self.session, record), new=new)
 
     def left(self) -> list[Item]:
         """Nothing."""
