@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ble import bluetooth
 from gateway.lab.peripheral import Peripheral
 
 from .virtual_time import VirtualLoop
@@ -32,6 +33,8 @@ def world() -> Iterator[World]:
 
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner(loop_factory=VirtualLoop) as runner:
         patch.setattr(Peripheral, "ADVERTISING_INTERVAL_MS", 10_000.0)
+        patch.setattr(bluetooth, "_RESCAN_S", 600.0)  # with the next line: half of all work would be looking around
+        patch.setattr(bluetooth, "_LOOK_S", 60.0)
         yield runner.run(live())
     shutil.rmtree(directory)
 

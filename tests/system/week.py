@@ -53,7 +53,8 @@ offline_tick_ms = {TICK_MS}
 epoch_max_s = 86400
 heartbeat_s = 3600
 """
-_BLE = BleSection(connect_timeout_s=25.0, retry_max_s=240.0)
+_BLE = BleSection(connect_timeout_s=25.0, retry_max_s=240.0, silent_s=DAY_S, adapter_silent_s=DAY_S)
+"""Nobody else is on this air, and the wearables seldom speak: silence is no sign of a fault."""
 _CLOCK_ERRORS_S = (0.0, HOUR_S, -366 * DAY_S, 366 * DAY_S, -9_000 * DAY_S)
 _EXPOSURE_MS = TICK_MS + 1_000
 
