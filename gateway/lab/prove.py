@@ -25,7 +25,7 @@ from gateway.lab.faults import FAULTS
 from gateway.lab.faults.fault import KEEPALIVE_S, Effect, watch
 from gateway.lab.report import Occurrence, Report, write
 from gateway.lab.rig import Rig
-from gateway.lab.schedule import Planned, plan
+from gateway.lab.schedule import Planned, fitting, plan, shortest_s
 from gateway.lab.site import Site, free_port, own_folder
 from gateway.lab.verdict import Verdict
 from gateway.lab.wearables import MOST
@@ -126,11 +126,22 @@ class Run:
         self._faults = {name: fault for name, fault in chosen.items() if name not in self.skipped}
         if not self._faults:
             raise ConfigError(f"none of these faults can be done here: {_reasons(self.skipped)}")
-        costs = {name: fault.cost for name, fault in self._faults.items()}
-        self._plan = plan(costs, seconds=order.seconds, chance=random.Random(order.seed))
+        self._plan = self._drawn()
         self._occurrences: list[Occurrence] = []
         self._started_s = time.monotonic()
         self._next_line_s = 0.0
+
+    def _drawn(self) -> tuple[Planned, ...]:
+        """The schedule: what was named, or, of every fault, those for which there is time."""
+        order, chance = self._order, random.Random(self._order.seed)
+        costs = {name: fault.cost for name, fault in self._faults.items()}
+        if set(order.faults) == set(FAULTS):
+            # With time for none of them, `plan` says so.
+            fit = fitting(costs, seconds=order.seconds, chance=chance) or tuple(costs)
+            why = f"no time for it in {order.seconds:g} s; --seconds {shortest_s(costs):.0f} is enough for all"
+            self.skipped |= {name: why for name in costs if name not in fit}
+            costs = {name: costs[name] for name in fit}
+        return plan(costs, seconds=order.seconds, chance=chance)
 
     async def run(self) -> Report:
         """Do it all. The first signal ends it in order: `CancelledError` comes out once nothing runs any more."""

@@ -66,7 +66,7 @@ class Report:
     planned: int
     occurrences: tuple[Occurrence, ...]
     skipped: Mapping[str, str]
-    """Faults that are impossible here, and why."""
+    """Faults that are impossible here, or for which there was no time, and why."""
     trouble: str
     """What did not come up again; empty: nothing."""
 
@@ -170,7 +170,8 @@ class Report:
 
     def _tell_word(self) -> str:
         if self.word == "pass":
-            return f"PASS: {self.planned} faults took effect, and nothing was lost, repeated or unverified."
+            left = f" Not done: {', '.join(self.skipped)}." if self.skipped else ""
+            return f"PASS: {self.planned} faults took effect, and nothing was lost, repeated or unverified.{left}"
         if self.word == "invalid":
             idle = sum(not each.took_effect for each in self.occurrences)
             return f"INVALID: {idle} of {self.planned} faults took no effect, so this run proves nothing."

@@ -53,6 +53,19 @@ def shortest_s(costs: Mapping[str, Cost]) -> float:
     return sum(cost.most_s + cost.beside_s + _PAUSE_S[1] for cost in costs.values())
 
 
+def fitting(costs: Mapping[str, Cost], *, seconds: float, chance: Chance) -> tuple[str, ...]:
+    """As many faults, drawn, as there is time to do once."""
+    names = sorted(costs)
+    left_s = seconds
+    fit: list[str] = []
+    for name in chance.sample(names, len(names)):
+        needed_s = shortest_s({name: costs[name]})
+        if needed_s <= left_s:
+            left_s -= needed_s
+            fit.append(name)
+    return tuple(fit)
+
+
 def plan(costs: Mapping[str, Cost], *, seconds: float, chance: Chance) -> tuple[Planned, ...]:
     """Each fault once, in random order, then more of them as long as the time allows; one after the other.
 

@@ -143,7 +143,7 @@ def test_prove_without_the_lab_extra_names_the_way_out(tmp_path: Path) -> None:
 
 def test_prove_refuses_what_makes_no_sense(tmp_path: Path) -> None:
     for arguments, told in (
-        (("--seconds", "5"), "is too short to do each of"),
+        (("--seconds", "5", "--faults", "cut,latency"), "is too short to do each of"),
         (("--seconds", "inf"), "--seconds: above 0, at most 2592000"),
         (("--wearables", "0"), "--wearables: 1 to 255"),
         (("--rate", "0"), "--rate: above 0"),

@@ -92,6 +92,7 @@ def test_people_read_it_in_80_columns() -> None:
     text = "\n".join(lines)
     for expected in ("  1.5  cut", "skipped: needs root", "3 wearables measured 100 values", "PASS: 2 faults"):
         assert expected in text
+    assert " ".join(lines[-2:]).endswith("unverified. Not done: full-disk.")
 
 
 def test_people_read_why_a_run_failed_or_is_invalid() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigError
-from gateway.lab.schedule import Cost, plan, shortest_s
+from gateway.lab.schedule import Cost, fitting, plan, shortest_s
 
 COSTS = {"cut": Cost(2, 4, 1), "kill": Cost(1, 3, 3), "hole": Cost(5, 10, 2)}
 
@@ -46,3 +46,12 @@ def test_a_long_time_is_filled() -> None:
 def test_a_time_too_short_to_do_each_once_is_refused_with_the_way_out() -> None:
     with pytest.raises(ConfigError, match="give 26 or more, or name fewer with --faults"):
         plan(COSTS, seconds=25, chance=random.Random(1))
+
+
+@given(st.integers(0, 1 << 64), st.floats(0, 30))
+def test_of_every_fault_as_many_are_drawn_as_there_is_time_for(seed: int, seconds: float) -> None:
+    fit = fitting(COSTS, seconds=seconds, chance=random.Random(seed))
+    assert shortest_s({name: COSTS[name] for name in fit}) <= seconds
+    left = [shortest_s({name: cost}) for name, cost in COSTS.items() if name not in fit]
+    assert not left or min(left) > seconds - shortest_s({name: COSTS[name] for name in fit})
+    assert fit == fitting(COSTS, seconds=seconds, chance=random.Random(seed))

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from gateway.errors import ConfigError
 from gateway.lab import prove
 from gateway.lab.brokers import EmbeddedBroker
+from gateway.lab.faults import FAULTS
 from gateway.lab.prove import Order, Run, rig_for
 from gateway.lab.report import check
 from gateway.lab.rig import Rig
@@ -126,6 +128,16 @@ async def test_without_mosquitto_a_silent_denial_is_seen_and_what_is_impossible_
     assert report.word == "pass"
     assert "0 reached the store" in report.occurrences[0].seen
     assert report.skipped == {"oversize-refusal": "mosquitto is not installed; on Debian: apt install mosquitto"}
+
+
+def test_a_time_too_short_for_every_fault_is_for_those_that_fit_and_the_others_are_listed(tmp_path: Path) -> None:
+    asked = order(*FAULTS, seconds=60)
+    run, again = (Run(asked, rig_for(asked, tmp_path), no_progress) for _ in range(2))
+    assert run.skipped == again.skipped
+    untimely = [name for name, why in run.skipped.items() if why.startswith("no time for it in 60 s; --seconds ")]
+    assert 3 < len(untimely) < len(FAULTS) - 3
+    with pytest.raises(ConfigError, match="too short to do each"):
+        Run(replace(asked, seconds=1), rig_for(asked, tmp_path), no_progress)
 
 
 async def test_what_is_impossible_alone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
