@@ -1,12 +1,17 @@
 """Reads from SQLite exactly what a set of bundles touches."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 from gateway.envelope.open import OpenEpoch, SignedBundle
 from gateway.receiver import queries
 from gateway.receiver.coverage import Coverage, Run
 from gateway.receiver.plan import BundleKey, ChainKey, SeriesKey, State, Stored, Successor
+
+_AT_ONCE = 500
+"""Parameters of one statement; SQLite takes at least 999."""
 
 
 def load(database: sqlite3.Connection, bundles: Sequence[SignedBundle]) -> State:
@@ -59,8 +64,7 @@ class _Loader:
         needed = {part.epoch for each in members for part in each.parts}
         declared = {part.epoch for each in members for part in each.epochs}
         streams |= self._epochs(key, chain_id, needed | declared)
-        for stream in streams:
-            self._series(SeriesKey(key.gateway, stream, key.chain), chain_id)
+        self._series(key, chain_id, streams)
 
     def parked(self, bundles: Iterable[SignedBundle]) -> None:
         """Which of `bundles` are parked."""
@@ -78,11 +82,9 @@ class _Loader:
 
     def _bundles(self, key: ChainKey, chain_id: int, numbers: Iterable[int]) -> None:
         known = self._state.bundles.setdefault(key, {})
-        for number in dict.fromkeys(numbers):
-            select = "SELECT hash, prev FROM bundles WHERE chain_id = ? AND no = ?"
-            row = self._database.execute(select, (chain_id, number)).fetchone()
-            if row is not None:
-                known[number] = Stored(*row)
+        select = "SELECT no, hash, prev FROM bundles WHERE chain_id = ? AND no IN ({})"
+        for number, *row in self._each(select, (chain_id,), set(numbers)):
+            known[number] = Stored(*row)
 
     def _predecessor(self, bundle: SignedBundle) -> None:
         """What a chain's first bundle is compared with."""
@@ -106,23 +108,31 @@ class _Loader:
         """Load opened epochs; the streams they belong to."""
         known = self._state.epochs.setdefault(key, {})
         select = (
-            "SELECT stream, secret, salt FROM epoch_secrets JOIN streams ON streams.id = stream_id"
-            " WHERE chain_id = ? AND epoch = ?"
+            "SELECT epoch, stream, secret, salt FROM epoch_secrets JOIN streams ON streams.id = stream_id"
+            " WHERE chain_id = ? AND epoch IN ({})"
         )
-        for number in numbers:
-            row = self._database.execute(select, (chain_id, number)).fetchone()
-            if row is not None:
-                known[number] = OpenEpoch(key.chain, number, *row)
+        for number, *row in self._each(select, (chain_id,), numbers):
+            known[number] = OpenEpoch(key.chain, number, *row)
         return {epoch.stream for epoch in known.values()}
 
     def _erased(self, key: ChainKey, chain_id: int) -> None:
         select = "SELECT epoch FROM erased_epochs WHERE chain_id = ?"
         self._state.erased_epochs[key] = {epoch for (epoch,) in self._database.execute(select, (chain_id,))}
 
-    def _series(self, key: SeriesKey, chain_id: int) -> None:
+    def _series(self, key: ChainKey, chain_id: int, streams: Collection[bytes]) -> None:
+        """Load which records of some streams are here."""
         select = (
-            "SELECT first, last FROM record_runs JOIN streams ON streams.id = stream_id"
-            " WHERE gateway = ? AND stream = ? AND chain_id = ?"
+            "SELECT stream, first, last FROM streams JOIN record_runs ON stream_id = streams.id AND chain_id = ?"
+            " WHERE gateway = ? AND stream IN ({})"
         )
-        runs = self._database.execute(select, (key.gateway, key.stream, chain_id))
-        self._state.series[key] = Coverage(Run(*run) for run in runs)
+        runs: dict[bytes, list[Run]] = {}
+        for stream, first, last in self._each(select, (chain_id, key.gateway), streams):
+            runs.setdefault(stream, []).append(Run(first, last))
+        for stream in streams:
+            self._state.series[SeriesKey(key.gateway, stream, key.chain)] = Coverage(runs.get(stream, ()))
+
+    def _each(self, select: str, first: tuple[object, ...], wanted: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
+        """Rows for each of `wanted`, whose places in `select` are named by {}; many at a time."""
+        waiting = iter(wanted)
+        while some := tuple(islice(waiting, _AT_ONCE)):
+            yield from self._database.execute(select.format(",".join("?" * len(some))), (*first, *some))
