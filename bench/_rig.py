@@ -9,11 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gateway.config import GatewayConfig, load
-from gateway.health.metrics import GLUCOSE
 from gateway.lab import mosquitto
 from gateway.lab.process import Child
 from gateway.lab.site import Site, build, free_port
-from gateway.model import Extra, Reading
 from gateway.supervisor import Gateway
 
 NO_TICK = "[outbox]\ntick_ms = 0\noffline_tick_ms = 0\n"
@@ -88,18 +86,6 @@ async def gateway(site: Site, *, ticking: bool = True) -> AsyncIterator[Gateway]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-
-
-def reading(number: int, device: str = "F0:00:00:00:00:01", time_ms: int | None = None) -> Reading:
-    """A plain value of a continuous glucose monitor with its place in the session, five minutes after the last."""
-    return Reading(
-        device=device,
-        metric=GLUCOSE,
-        mantissa=100 + number % 40,
-        exponent=0,
-        time_ms=1_790_000_000_000 + 300_000 * number if time_ms is None else time_ms,
-        extras=((Extra.SEQUENCE, number), (Extra.SESSION, "2026-11-01T08:00:00")),
-    )
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import _rig
+from bench._readings import reading
 from gateway.clock.system import wall_clock_ms
 from gateway.config import GatewayConfig, load
 from gateway.model import Cursor
@@ -42,8 +42,8 @@ class Feed:
         due_s = loop.time()
         while True:
             for wearable, device in enumerate(self._devices):
-                reading = _rig.reading(self._number, device, wall_clock_ms())
-                self._served.pipeline.submit(stream(wearable), [reading], Cursor(device, "one", self._number))
+                value = reading(self._number, device, wall_clock_ms())
+                self._served.pipeline.submit(stream(wearable), [value], Cursor(device, "one", self._number))
                 self._number += 1
             due_s += 1 / rate
             await asyncio.sleep(max(0.0, due_s - loop.time()))
@@ -66,7 +66,7 @@ async def burst(served: Gateway, readings: int) -> None:
     """Hand in many readings of one wearable, and say when that is over."""
     await asyncio.sleep(_BEFORE_BURST_S)
     for first in range(0, readings, _BURST):
-        served.pipeline.submit(b"burst" + bytes(11), list(map(_rig.reading, range(first, first + _BURST))))
+        served.pipeline.submit(b"burst" + bytes(11), list(map(reading, range(first, first + _BURST))))
         await asyncio.sleep(_BURST_PAUSE_S)
     sys.stderr.write("burst is over\n")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench import _rig
 from bench._measure import spread
+from bench._readings import reading
 from gateway.lab.process import Child
 from gateway.supervisor import Gateway
 
@@ -55,7 +56,7 @@ async def _fill(served: Gateway, tick_s: int) -> None:
     each = _PER_S * tick_s
     streams = [os.urandom(16) for _ in range(_STREAMS)]
     for tick in range(_READINGS // (_STREAMS * each)):
-        batch = [_rig.reading(tick * each + number) for number in range(each)]
+        batch = [reading(tick * each + number) for number in range(each)]
         for stream in streams:
             served.pipeline.submit(stream, batch)
         await served.pipeline.flush()

@@ -13,6 +13,7 @@ import aiomqtt
 
 from bench import _rig
 from bench._measure import spread
+from bench._readings import reading
 from gateway import health
 from gateway.identity.tls import client_context
 from gateway.lab.site import GATEWAY, Site
@@ -72,10 +73,10 @@ async def _notify(served: Gateway) -> dict[int, float]:
             number = index * _SECONDS + turn
             sent_s[number] = _rig.now_s()
             health.decode(0x2AA7, _VALUE)
-            served.pipeline.submit(b"wearable %07d" % index, [_rig.reading(number, f"F0:00:00:00:00:{index:02X}")])
+            served.pipeline.submit(b"wearable %07d" % index, [reading(number, f"F0:00:00:00:00:{index:02X}")])
             await asyncio.sleep(1)
 
-    served.pipeline.submit(b"warm up" + bytes(9), [_rig.reading(2**31)])
+    served.pipeline.submit(b"warm up" + bytes(9), [reading(2**31)])
     await asyncio.sleep(1)
     async with asyncio.TaskGroup() as group:
         for index in range(_WEARABLES):

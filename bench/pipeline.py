@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import _rig, _thingsboard
 from bench._measure import spread
+from bench._readings import reading
 from gateway.supervisor import Gateway
 
 _STREAMS = 64
@@ -50,7 +51,7 @@ async def _measure(readings: int, ticks: int) -> float:
     with _rig.place() as root:
         site = _rig.lay_out(root, _rig.NO_TICK)
         async with _rig.broker(site), _rig.receiver(site), _rig.gateway(site, ticking=False) as served:
-            served.pipeline.submit(b"warm up" + bytes(9), [_rig.reading(0)])
+            served.pipeline.submit(b"warm up" + bytes(9), [reading(0)])
             await served.pipeline.flush()
             await _rig.until_receipted(served)
             started_s = _rig.now_s()
@@ -61,7 +62,7 @@ async def _measure(readings: int, ticks: int) -> float:
 async def _feed(served: Gateway, readings: int, ticks: int) -> None:
     streams = [os.urandom(16) for _ in range(_STREAMS)]
     for tick in range(ticks):
-        batch = [_rig.reading(tick * readings + number) for number in range(readings)]
+        batch = [reading(tick * readings + number) for number in range(readings)]
         for stream in streams:
             served.pipeline.submit(stream, batch)
         await served.pipeline.flush()

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import _rig
 from bench._measure import spread
+from bench._readings import reading
 from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError
 from gateway.model import SealedBundle
@@ -147,7 +148,7 @@ async def _online(served: Gateway) -> None:
     served.uplink.online = True
     sealing = asyncio.create_task(served.pipeline.run())
     for turn in range(_ONLINE_S * _TURNS_PER_S):
-        served.pipeline.submit(b"wearable %07d" % (turn % _WEARABLES), [_rig.reading(turn)])
+        served.pipeline.submit(b"wearable %07d" % (turn % _WEARABLES), [reading(turn)])
         await asyncio.sleep(1 / _TURNS_PER_S)
     sealing.cancel()
     with suppress(asyncio.CancelledError):
@@ -160,5 +161,5 @@ async def _offline(served: Gateway) -> None:
         each = _OFFLINE_READINGS // _WEARABLES
         for wearable in range(_WEARABLES):
             numbers = range(tick * each, (tick + 1) * each)
-            served.pipeline.submit(b"wearable %07d" % wearable, list(map(_rig.reading, numbers)))
+            served.pipeline.submit(b"wearable %07d" % wearable, list(map(reading, numbers)))
         await served.pipeline.flush()

@@ -12,8 +12,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from bench import _rig
 from bench._measure import spread
+from bench._readings import reading
 from gateway.envelope import cbor
 from gateway.envelope.keys import HPKE_XWING, RecipientKey, signer_for
 from gateway.envelope.seal import ChainWriter
@@ -68,8 +68,8 @@ class _Writer:
         return bundle
 
     def _reading(self, number: int) -> Reading:
-        reading = _rig.reading(number)
-        return reading if self._session else replace(reading, extras=reading.extras[:1])
+        value = reading(number)
+        return value if self._session else replace(value, extras=value.extras[:1])
 
 
 def _part_bytes(count: int, *, session: bool) -> float:
