@@ -118,8 +118,8 @@ class Receiver:
                 async with self._connection(endpoint) as connection, asyncio.TaskGroup() as tasks:
                     # A broker that kept the session delivers, and may want acknowledgements, before it answers this.
                     tasks.create_task(self._subscribe(connection))
-                    await self._serve(connection)
                     tasks.create_task(self._keep_telling_keys(connection))
+                    await self._serve(connection)
             except* UplinkError as errors:
                 pause_s = self._lost(first_of(errors))
             finally:
@@ -163,7 +163,7 @@ class Receiver:
         _log.info("connected and subscribed")
         systemd.notify("READY=1")
 
-    async def _serve(self, connection: "Transport") -> None:
+    async def _serve(self, connection: "Transport") -> NoReturn:
         """Raises `UplinkError` when the connection has ended."""
         self._pubacks = []
         self._tell_keys(connection, {gateway for gateway, _ in self._intake.registry.values()})
