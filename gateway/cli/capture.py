@@ -4,12 +4,13 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from bleak.exc import BleakError
 
@@ -20,6 +21,7 @@ from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError, LinkError, PairingError
 
 _PROGRESS = 100
+_ADDRESS: Final = re.compile(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}")
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -31,13 +33,19 @@ def add_parser(commands: common.Subparsers) -> None:
         " The gateway must not be running, and the wearable must be paired already. Values are health data:"
         " give --no-values, or share the file only with consent.",
     )
-    capture.add_argument("address", metavar="ADDRESS", type=str.upper, help="Bluetooth address")
+    capture.add_argument("address", metavar="ADDRESS", type=_address, help="Bluetooth address")
     capture.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE", help=common.DEFAULT)
     capture.add_argument("--out", type=Path, default="capture.jsonl", metavar="FILE", help="JSON lines (%(default)s)")
     capture.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long to listen (%(default)g)")
     capture.add_argument("--no-values", action="store_true", help="lengths in place of values")
     capture.add_argument("--json", action="store_true", help="what was captured, as one line of JSON")
     capture.set_defaults(command=_capture)
+
+
+def _address(text: str) -> str:
+    if not _ADDRESS.fullmatch(text.upper()):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a Bluetooth address, six octets as F0:00:00:00:01:01")
+    return text.upper()
 
 
 def _capture(arguments: argparse.Namespace) -> int:

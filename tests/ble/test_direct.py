@@ -22,7 +22,7 @@ from gateway.health.metrics import (
 )
 from gateway.health.sfloat import Number
 from gateway.lab.peripheral import Peripheral
-from gateway.model import Extra, Frame, TimeSource
+from gateway.model import Extra, Frame, Reason, TimeSource
 from tests.ble.conftest import OTHER_ADDRESS as ADDRESS
 from tests.ble.conftest import STREAMS, Ward, system_clock, until
 from tests.ble.test_times import Bench
@@ -107,6 +107,22 @@ def test_a_spot_check_is_timed_by_its_stamp_only_if_it_comes_from_the_store(
     for reading in item.readings:
         assert dict(reading.extras)[Extra.TIME_SOURCE] == source
         assert dict(reading.extras)[Extra.DEVICE_TIME] == stamp.isoformat()
+
+
+@pytest.mark.parametrize("clock_not_set", [False, True])
+def test_nobody_knows_when_a_stored_spot_check_was_without_a_clock(bench: Bench, *, clock_not_set: bool) -> None:
+    profile = PROFILES["plx"](ADDRESS, bench.times)
+    check = plx.SpotCheck(
+        spo2_pct=Number(97),
+        pr_bpm=Number(60),
+        timestamp=DateTime(2027, 2, 1, 8) if clock_not_set else None,
+        measurement_status=1 << 9,
+        clock_not_set=clock_not_set,
+    )
+    ([item], _) = profile.items(Frame(ADDRESS, 0x2A5E, check.encode(), bench.now_ms))
+    for reading in item.readings:
+        assert reading.reasons & Reason.TIME_DOUBTFUL
+        assert Extra.UNCERTAINTY_MS not in dict(reading.extras)
 
 
 @pytest.mark.parametrize(

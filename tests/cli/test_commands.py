@@ -115,6 +115,13 @@ def test_capture_without_a_radio_says_so_and_leaves_no_file(tmp_path: Path) -> N
     assert not (tmp_path / "capture.jsonl").exists()
 
 
+@pytest.mark.parametrize("address", ["meter", "F0:00:00:00:01", "F0:00:00:00:01:0G", "F0:00:00:00:01:01:02"])
+def test_capture_refuses_what_is_no_address(address: str, tmp_path: Path) -> None:
+    done = run("capture", address, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"'{address}' is not a Bluetooth address" in done.stderr
+
+
 def test_vectors_check() -> None:
     done = run("vectors", "--check", cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,9 @@ class Direct:
         """As `Profile.items`."""
         measurement = self.completed(health.decode(frame.characteristic, frame.value))
         moment = measurement.moment
-        if moment is None or measurement.stored is False:
+        if moment is None and measurement.stored:
+            when = self._times.unknown(frame.received_ms)
+        elif moment is None or measurement.stored is False:
             when = self._times.arrived(frame.received_ms)
         else:
             when = self._times.stamped(moment, frame.received_ms)
