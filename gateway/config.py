@@ -5,6 +5,7 @@
 
 import os
 import tomllib
+from ipaddress import ip_address
 from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -33,6 +34,14 @@ def _endpoint(value: str) -> str:
     if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):  # noqa: PLR2004 - TCP's range
         raise ValueError("is not HOST:PORT")
     return value
+
+
+def _on_loopback(endpoint: str) -> bool:
+    host = endpoint.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _a_number(value: float) -> float:
@@ -183,9 +192,29 @@ class ClockSection(_Section):
 
 
 class MetricsSection(_Section):
-    """Prometheus; loopback unless told otherwise."""
+    """Prometheus; loopback unless told otherwise, and elsewhere only over TLS, for those whom `tls_ca` certifies."""
 
     listen: Endpoint | Literal["off"] = "127.0.0.1:9464"
+    tls_ca: FilePath | Literal[""] = ""
+    tls_cert: FilePath | Literal[""] = ""
+    tls_key: FilePath | Literal[""] = ""
+
+    @property
+    def tls(self) -> tuple[Path, Path, Path] | None:
+        """CA of the clients, certificate, key; None for plain HTTP."""
+        if self.tls_ca and self.tls_cert and self.tls_key:
+            return self.tls_ca, self.tls_cert, self.tls_key
+        return None
+
+    @model_validator(mode="after")
+    def _nobody_listens_in(self) -> Self:
+        if self.tls is None and (self.tls_ca or self.tls_cert or self.tls_key):
+            raise ValueError("tls_ca, tls_cert and tls_key belong together")
+        if self.tls is None and self.listen != "off" and not _on_loopback(self.listen):
+            raise ValueError(
+                "listen is not on loopback: others may ask over TLS alone, set tls_ca, tls_cert and tls_key"
+            )
+        return self
 
 
 class ReceiverMetricsSection(MetricsSection):

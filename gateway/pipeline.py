@@ -23,7 +23,7 @@ from gateway.health.quality import Assessor, urgent
 from gateway.model import SECURITY_EVENTS, Batch, Cursor, Event, Extra, Gap, Hole, Lane, Quality, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox, Tale
-from gateway.waiting import DISK, Waiting
+from gateway.waiting import DISK, REFUSED, Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class Pipeline:
             lane = Lane.URGENT if event.code in SECURITY_EVENTS else Lane.DATA
             self._waiting.add_event(lane, event)
             if lane is Lane.URGENT:
+                self._metrics.security_events.labels(kind=event.code).inc()
                 self._hurry.set()
         self._arrived.set()
 
@@ -247,6 +248,7 @@ class Pipeline:
             self._waiting.cursors = {}
         self._outbox.append(bundle, cursors, lane=lane)
         self._metrics.bundles.inc()
+        self._metrics.bundle_bytes.observe(len(bundle.data))
         self._metrics.sealed.inc(sum(span.count for span in bundle.spans))
         return rest
 
@@ -280,8 +282,9 @@ class Pipeline:
             content = tuple(entries)
             if not sound:
                 self._metrics.device_errors.labels(cause=MalformedError.cause).inc(len(content))
+                self._metrics.lost_records.labels(cause=REFUSED).inc(len(content))
                 now_ms = self._clock.now_ms()
-                yield Batch(batch.stream, Gap(len(content), "refused", now_ms, now_ms))
+                yield Batch(batch.stream, Gap(len(content), REFUSED, now_ms, now_ms))
             elif isinstance(batch.content[0], Record):
                 yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Record)))
             else:

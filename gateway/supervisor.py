@@ -17,6 +17,7 @@ from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.collector import Backfill
 from gateway.ble.healing import LinkState
 from gateway.ble.inventory import Device, Inventory
+from gateway.ble.links import SPEAKS
 from gateway.ble.radio import Radio
 from gateway.clock.book import ClockBook
 from gateway.clock.keeper import RELEASED_MS
@@ -34,10 +35,10 @@ from gateway.identity.keyring import KeyRing
 from gateway.identity.renewing import Renewer
 from gateway.identity.rung import refuse_leftovers
 from gateway.identity.successor import Successor
-from gateway.identity.tls import client_context
+from gateway.identity.tls import client_context, scrape_context
 from gateway.model import SECURITY_EVENTS, Event, Lane, Link
 from gateway.observe import http, systemd
-from gateway.observe.card import Card, written_bytes
+from gateway.observe.card import YEAR_S, Card, written_bytes
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
@@ -153,7 +154,8 @@ class Gateway:
             control = api.pages(self.status) | metrics
             await stack.enter_async_context(http.serve(control, listen=api.socket_path(state_dir)))
             if self.config.metrics.listen != "off":
-                await stack.enter_async_context(http.serve(metrics, listen=self.config.metrics.listen))
+                scrapes = scrape_context(self.config.metrics.tls)
+                await stack.enter_async_context(http.serve(metrics, listen=self.config.metrics.listen, tls=scrapes))
             due = self.clock.look()
             self.pipeline.event("start", __version__)
             self._tell_clock(due)
@@ -222,8 +224,8 @@ class Gateway:
         stats, now_s = self.outbox.stats(), time.monotonic()
         written = written_bytes()
         self._card.note(now_s, appended_bytes=stats.appended_bytes, written_bytes=written)
-        self.metrics.outbox_hours_left.set(self._card.hours_left(stats.room_bytes))
-        self.metrics.card_years.set(self._card.years)
+        self.metrics.outbox_left_seconds.set(self._card.hours_left(stats.room_bytes) * 3600)
+        self.metrics.card_life_seconds.set(self._card.years * YEAR_S)
         self.metrics.card_written_bytes.set(written)
         records = self.metrics.value("sealed_records_total")
         self.metrics.card_bytes_per_record.set(written / records if records else 0)
@@ -293,12 +295,19 @@ class Gateway:
         self.metrics.outbox_oldest_seconds.set(self.clock.age_s(stats.oldest_ms))
         self.metrics.adapter_up.set(bool(self.bluetooth and self.bluetooth.adapter_up))
         states = Counter(state.value for state in self._states().values())
+        self.metrics.unlinked.set(self._unlinked())
         for state in LinkState:
             self.metrics.devices.labels(state=state.value).set(states[state.value])
         backfills = Counter(self.bluetooth.links.backfills.values() if self.bluetooth else ())
         for backfill in Backfill:
             self.metrics.backfills.labels(state=backfill.value).set(backfills[backfill])
         return self.metrics.render()
+
+    def _unlinked(self) -> int:
+        """How many wearables that should speak by themselves cannot."""
+        states = self._states()
+        speaking = (states.get(each.address) for each in self.inventory.devices if each.profile in SPEAKS)
+        return sum(state not in (None, LinkState.UNASSIGNED, LinkState.UP) for state in speaking)
 
     def _states(self) -> Mapping[str, LinkState]:
         return self.bluetooth.links.states if self.bluetooth else {}

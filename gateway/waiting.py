@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from gateway.model import Batch, Cursor, Event, Gap, Lane, Record
 
 MOST_RECORDS = 65_536
-DISK = "disk"
-"""Why a gap: the disk refused for so long that no more could wait."""
+DISK, REFUSED = "disk", "refused"
+"""Why a gap: the disk refused for so long that no more could wait; the format has no room for such a record."""
 
 
 class Waiting:

@@ -81,6 +81,31 @@ def test_an_outbox_without_room_for_its_segments_is_refused(gateway_toml: Path) 
         load(gateway_toml, GatewayConfig)
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:9464", "192.0.2.1:9464", "[::]:9464", "gateway.example:9464"])
+def test_metrics_leave_the_box_over_tls_alone(gateway_toml: Path, listen: str) -> None:
+    text = gateway_toml.read_text().replace("[metrics]\n", f'[metrics]\nlisten = "{listen}"\n')
+    gateway_toml.write_text(text)
+    with pytest.raises(ConfigError, match=r"metrics: .*not on loopback"):
+        load(gateway_toml, GatewayConfig)
+    tls = 'tls_ca = "ca.crt"\ntls_cert = "metrics.crt"\n'
+    gateway_toml.write_text(text.replace("[metrics]\n", "[metrics]\n" + tls))
+    with pytest.raises(ConfigError, match=r"metrics: .*belong together"):
+        load(gateway_toml, GatewayConfig)
+    gateway_toml.write_text(text.replace("[metrics]\n", "[metrics]\n" + tls + 'tls_key = "metrics.key"\n'))
+    here = gateway_toml.parent
+    assert load(gateway_toml, GatewayConfig).metrics.tls == (
+        here / "ca.crt",
+        here / "metrics.crt",
+        here / "metrics.key",
+    )
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "localhost:1", "off"])
+def test_on_loopback_metrics_need_no_tls(gateway_toml: Path, listen: str) -> None:
+    gateway_toml.write_text(gateway_toml.read_text().replace("[metrics]\n", f'[metrics]\nlisten = "{listen}"\n'))
+    assert load(gateway_toml, GatewayConfig).metrics.tls is None
+
+
 def test_every_mistake_is_told_at_once(gateway_toml: Path) -> None:
     gateway_toml.write_text(gateway_toml.read_text().replace("[envelope]", "[envelope]\nheartbeat_s = 0\nepoch = 1"))
     with pytest.raises(ConfigError) as caught:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ble.healing import LinkState
 from gateway.clock.device import Look
 from gateway.clock.keeper import Sample
 from gateway.clock.system import SystemClocks, wall_clock_ms
@@ -243,3 +244,18 @@ async def test_a_file_of_another_kind_is_refused_by_name(site: Site, name: str) 
     with pytest.raises(GatewayError, match=name):
         gateway(site)
     assert not (site.outbox / "lock").exists()
+
+
+async def test_a_cgm_with_a_patient_and_without_a_link_is_counted(site: Site) -> None:
+    daemon, task = await started(site)
+    assert "iomt_gateway_unlinked_devices 0.0" in await metrics_page(site)
+    (address,) = (device.address for device in daemon.inventory.devices)
+    states = {address: LinkState.UP}
+    daemon._states = lambda: states
+    for state, count in [(LinkState.UP, 0), (LinkState.UNASSIGNED, 0), (LinkState.DOWN, 1), (LinkState.QUARANTINED, 1)]:
+        states[address] = state
+        page = await metrics_page(site)
+        assert f"iomt_gateway_unlinked_devices {count}.0" in page
+        assert address not in page
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task

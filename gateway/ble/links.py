@@ -31,7 +31,7 @@ Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
 _UNHEARD_S = 300.0
 """A wearable that advertises to its bonded peer alone is not always heard: it is tried now and then all the same."""
 _UNHEARD_TRY_S = 5.0
-_SPEAKS = ("cgm", "plx")
+SPEAKS = ("cgm", "plx")
 """Profiles that say something by themselves while linked."""
 
 
@@ -142,7 +142,7 @@ class Links:
         self._machines[device.address] = LinkMachine(
             initial_state(device),
             retry_max_s=self._config.retry_max_s,
-            silent_s=self._config.silent_s if device.profile in _SPEAKS else None,
+            silent_s=self._config.silent_s if device.profile in SPEAKS else None,
             jitter=lambda: random.uniform(0.5, 1.0),
         )
 

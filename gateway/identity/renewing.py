@@ -11,6 +11,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,7 +25,7 @@ from gateway.identity.chain import p256_key, pem, trusted_roots
 from gateway.identity.enrolment import check_certificate
 from gateway.identity.files import load_certificate, load_private_key
 from gateway.identity.renewal import Renewal, Validity
-from gateway.identity.tls import ClientContext, client_context, load_crls
+from gateway.identity.tls import ClientContext, client_context, crl_expiry_s, load_crls
 from gateway.observe.metrics import GatewayMetrics
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Renewer:
         self._metrics = metrics
         self._look_s = look_s
         self._said = ""
+        metrics.crl_expiry.set_function(partial(crl_expiry_s, identity.ca.with_suffix(".crl")))
         self._mine = _stamp(identity.tls_cert)
         validity = self._tell_expiry()
         self._renewal = Renewal(validity, mono_s=_boot_s(), uniform=random.uniform)

@@ -71,6 +71,20 @@ def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def scrape_context(files: tuple[Path, Path, Path] | None) -> ssl.SSLContext | None:
+    """For the metrics server: `MetricsSection.tls` (CA, certificate, key). Raises `IdentityError`."""
+    return None if files is None else server_context(*files)
+
+
+def crl_expiry_s(path: Path) -> float:
+    """When the first of the lists in a file ends, in seconds since 1970; 0 if there is none that can be read."""
+    try:
+        lists = load_crls(path.read_bytes())
+    except (OSError, IdentityError):
+        return 0.0
+    return min((each.next_update_utc.timestamp() for each in lists if each.next_update_utc), default=0.0)
+
+
 def load_crls(data: bytes) -> list[x509.CertificateRevocationList]:
     """The lists (PEM) that a file or a server holds together. Raises `IdentityError`."""
     end = b"-----END X509 CRL-----\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 _IO = Path("/proc/self/io")
 _WINDOW_S = 3600.0
 _FEWEST_S = 10.0
-_YEAR_S = 365.25 * 86_400
+YEAR_S = 365.25 * 86_400
 _TERABYTE = 1e12
 
 
@@ -54,7 +54,7 @@ class Card:
     @property
     def years(self) -> float:
         """How long a new card lasts; infinite while nothing is written."""
-        return _ratio(self._endurance_bytes, self._wearing.per_s) / _YEAR_S
+        return _ratio(self._endurance_bytes, self._wearing.per_s) / YEAR_S
 
 
 def _ratio(amount: float, per_s: float) -> float:

@@ -53,13 +53,15 @@ class Page:
 
 
 @asynccontextmanager
-async def serve(pages: Mapping[str, Page], *, listen: str | Path) -> AsyncIterator[None]:
+async def serve(
+    pages: Mapping[str, Page], *, listen: str | Path, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """Answer GET for `pages` while the context is open.
 
     `listen` is HOST:PORT, or the path of a Unix socket, which only the owner can open.
     Raises `ConfigError` if the address can't be had.
     """
-    async with serve_requests(partial(_page, pages), listen=listen):
+    async with serve_requests(partial(_page, pages), listen=listen, tls=tls):
         yield
 
 

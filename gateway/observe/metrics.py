@@ -5,7 +5,9 @@ Each process makes one of these and hands it down; nothing registers globally, s
 """
 
 import platform
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,20 +20,35 @@ from prometheus_client import (
 )
 
 from gateway import __version__
+from gateway.errors import GatewayError, SealError, UplinkError
+from gateway.model import SECURITY_EVENTS
 
 # Otherwise there is a gauge beside every counter, which nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it is not annotated
 
+_BYTES = tuple(4**power for power in range(3, 12))
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
-class _Metrics:
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One metric, as `docs/metrics.md` shows it."""
+
+    name: str
+    """As Prometheus asks for it; a histogram's without `_bucket`, `_sum` and `_count`."""
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    labels: tuple[str, ...]
+    text: str
+
+
+class Metrics:
     """A registry with build information, and the text that Prometheus reads."""
 
     _prefix: ClassVar[str]
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.catalogue: list[Described] = []
         self._info("build", "Versions of this process").info(
             {"version": __version__, "python": platform.python_version()}
         )
@@ -45,19 +62,36 @@ class _Metrics:
         return int(self.registry.get_sample_value(f"{self._prefix}_{name}") or 0)
 
     def _info(self, name: str, text: str) -> Info:
+        self.catalogue.append(Described(f"{self._prefix}_{name}_info", "info", ("version", "python"), text))
         return Info(f"{self._prefix}_{name}", text, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self.catalogue.append(Described(f"{self._prefix}_{name}_total", "counter", labels, text))
         return Counter(f"{self._prefix}_{name}", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        self.catalogue.append(Described(f"{self._prefix}_{name}", "gauge", labels, text))
         return Gauge(f"{self._prefix}_{name}", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(f"{self._prefix}_{name}", text, buckets=_SECONDS, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+        self.catalogue.append(Described(f"{self._prefix}_{name}", "histogram", (), text))
+        return Histogram(f"{self._prefix}_{name}", text, buckets=buckets, registry=self.registry)
 
 
-class GatewayMetrics(_Metrics):
+def _causes(root: type[GatewayError]) -> Iterator[str]:
+    """What `cause` can be for an error and everything below it."""
+    yield root.cause
+    for each in root.__subclasses__():
+        yield from _causes(each)
+
+
+def _from_zero(counter: Counter, *words: str) -> None:
+    """Show a counter before it first counts: `increase()` does not see the step from nothing to 1."""
+    for word in words:
+        counter.labels(word)
+
+
+class GatewayMetrics(Metrics):
     """The gateway's own."""
 
     _prefix = "iomt_gateway"
@@ -70,13 +104,16 @@ class GatewayMetrics(_Metrics):
         self.device_events = self._counter("device_events", "What became of wearables, links and the adapter", "code")
         self.adapter_up = self._gauge("bluetooth_adapter_up", "1 while the Bluetooth adapter is in use")
         self.devices = self._gauge("devices", "Wearables by link state", "state")
+        self.unlinked = self._gauge("unlinked_devices", "CGMs and oximeters with a patient and without a link")
         self.backfills = self._gauge("backfills", "Wearables by whether their stored records are all here", "state")
         self.sealed = self._counter("sealed_records", "Records sealed and signed")
         self.bundles = self._counter("sealed_bundles", "Bundles sealed and signed")
+        self.bundle_bytes = self._histogram("bundle_bytes", "Size of one sealed bundle", _BYTES)
         self.seal_seconds = self._histogram("seal_seconds", "Time to seal and sign one bundle")
         self.fsync_seconds = self._histogram("outbox_fsync_seconds", "Time of one fdatasync of the outbox")
         self.outbox_failures = self._counter("outbox_failures", "Flushes that the disk refused", "cause")
         self.outbox_refusing = self._gauge("outbox_refusing", "1 while nothing can be made durable")
+        self.security_events = self._counter("security_events", "What a person has to look at", "kind")
         self.lost_records = self._counter("lost_records", "Records that were never durable; signed gaps tell", "cause")
         self.holes = self._counter("outbox_hole_bundles", "Bundles that the receiver is told it will not get", "cause")
         self.outbox_bytes = self._gauge("outbox_bytes", "Bytes of bundles that no receipt covers yet")
@@ -85,10 +122,10 @@ class GatewayMetrics(_Metrics):
         self.outbox_oldest_seconds = self._gauge("outbox_oldest_age_seconds", "Age of the oldest such bundle")
         self.clock_known = self._gauge("clock_known", "1 while something vouches for the clock")
         self.clock_error_seconds = self._gauge("clock_error_seconds", "How far the clock may be off while it is known")
-        self.outbox_hours_left = self._gauge("outbox_hours_left", "How long the outbox lasts at the present pace")
+        self.outbox_left_seconds = self._gauge("outbox_left_seconds", "How long the outbox lasts at the present pace")
         self.card_written_bytes = self._gauge("card_written_bytes", "What this process gave to the disk")
         self.card_bytes_per_record = self._gauge("card_bytes_per_record", "The same per record sealed")
-        self.card_years = self._gauge("card_years", "How long a new card lasts at the present pace")
+        self.card_life_seconds = self._gauge("card_life_seconds", "How long a new card lasts at the present pace")
         self.online = self._gauge("uplink_online", "1 while connected to a broker")
         self.in_flight = self._gauge("uplink_in_flight", "Bundles published and not acknowledged by the broker")
         self.published = self._counter("uplink_published_bundles", "Bundles handed to the broker, again or not")
@@ -97,13 +134,21 @@ class GatewayMetrics(_Metrics):
         self.parked = self._gauge("uplink_parked_bundles", "Bundles that the broker or the receiver refuses for good")
         self.reconnects = self._counter("uplink_reconnects", "Connections that ended or failed", "cause")
         self.certificate_expiry = self._gauge("tls_certificate_expiry_timestamp_seconds", "End of the TLS certificate")
+        self.crl_expiry = self._gauge(
+            "crl_expiry_timestamp_seconds", "End of the revocation list beside the CA; 0: there is none"
+        )
         self.renewal_failures = self._counter("certificate_renewal_failures", "Attempts to renew it that failed")
         self.receipt_errors = self._counter("receipt_errors", "Receipts and key lists not believed", "cause")
         self.puback_seconds = self._histogram("uplink_puback_seconds", "From publish to the broker's acknowledgement")
         self.receipt_seconds = self._histogram("uplink_receipt_seconds", "From publish to the receiver's receipt")
+        _from_zero(self.device_events, "link-silent")
+        _from_zero(self.security_events, *sorted(SECURITY_EVENTS))
+        _from_zero(self.lost_records, "disk", "refused")
+        _from_zero(self.holes, "capacity", "damaged", "disk")
+        _from_zero(self.reconnects, *_causes(UplinkError))
 
 
-class ReceiverMetrics(_Metrics):
+class ReceiverMetrics(Metrics):
     """The receiver's own."""
 
     _prefix = "iomt_receiver"
@@ -131,3 +176,6 @@ class ReceiverMetrics(_Metrics):
         self.store_errors = self._counter("store_errors", "Commits that the database refused")
         self.reconnects = self._counter("reconnects", "Connections that ended or failed", "cause")
         self.online = self._gauge("online", "1 while connected to a broker")
+        self.certificate_expiry = self._gauge("tls_certificate_expiry_timestamp_seconds", "End of the TLS certificate")
+        _from_zero(self.verify_failures, *_causes(SealError), "parked-full")
+        _from_zero(self.reconnects, *_causes(UplinkError))

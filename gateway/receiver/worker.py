@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from cryptography import x509
+
 from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConnectionLostError, IdentityError, SignatureError, SignerError, StoreError, UplinkError
-from gateway.identity.files import load_private_key
-from gateway.identity.tls import client_context, load_crls
+from gateway.identity.files import load_certificate, load_private_key
+from gateway.identity.tls import client_context, crl_expiry_s, scrape_context
 from gateway.observe import http, systemd
 from gateway.observe.metrics import ReceiverMetrics
 from gateway.observe.throttle import Throttle
@@ -325,8 +327,11 @@ async def run(config: ReceiverConfig) -> None:
         stack.callback(intake.store.close)
         if config.metrics.listen != "off":
             pages = {"/metrics": http.Page(metrics.render)}
-            await stack.enter_async_context(http.serve(pages, listen=config.metrics.listen))
-        metrics.crl_expiry.set_function(partial(_crl_expiry_s, config.tls.ca.with_suffix(".crl")))
+            scrapes = scrape_context(config.metrics.tls)
+            await stack.enter_async_context(http.serve(pages, listen=config.metrics.listen, tls=scrapes))
+        certificate = x509.load_pem_x509_certificates(load_certificate(config.tls.cert))[0]
+        metrics.certificate_expiry.set(certificate.not_valid_after_utc.timestamp())
+        metrics.crl_expiry.set_function(partial(crl_expiry_s, config.tls.ca.with_suffix(".crl")))
         births = Births(registry, config.tls.ca, partial(_refuse, metrics))
         receiver = Receiver(
             config.broker,
@@ -341,15 +346,6 @@ async def run(config: ReceiverConfig) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_watch_key_list(config.receiver.key_list, receiver))
             await receiver.run()
-
-
-def _crl_expiry_s(path: Path) -> float:
-    """When the first of the CA's lists beside its certificate ends; 0 if there is none that can be read."""
-    try:
-        lists = load_crls(path.read_bytes())
-    except (OSError, IdentityError):
-        return 0.0
-    return min((each.next_update_utc.timestamp() for each in lists if each.next_update_utc), default=0.0)
 
 
 def _refreshed(keys: RecipientKeys, registry: Registry) -> Mapping[bytes, Last]:

@@ -1,6 +1,7 @@
 """The small HTTP server: metrics on TCP, control on a Unix socket, no client can block another."""
 
 import asyncio
+import ssl
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
+from gateway.identity.tls import client_context, scrape_context
+from gateway.lab.pki import make_dev_pki
 from gateway.lab.site import free_port
 from gateway.observe.http import Page, fetch, serve
 from gateway.observe.metrics import GatewayMetrics
@@ -39,6 +42,34 @@ async def test_a_client_that_says_nothing_does_not_block_the_next() -> None:
         async with asyncio.timeout(1):
             assert b"here" in await ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         silent.close()
+
+
+async def test_over_tls_a_certificate_is_asked_for_and_a_client_that_says_nothing_blocks_nobody(tmp_path: Path) -> None:
+    make_dev_pki(tmp_path, ["gw-001"])
+    ca = tmp_path / "ca.crt"
+    scrapes = scrape_context((ca, tmp_path / "broker.crt", tmp_path / "broker.key"))
+    known = client_context(ca, tmp_path / "receiver.crt", tmp_path / "receiver.key")
+    stranger = ssl.create_default_context(cafile=ca)
+    port = free_port()
+
+    async def scrape(tls: ssl.SSLContext) -> bytes:
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=tls)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async with serve({"/": Page(lambda: b"here")}, listen=f"127.0.0.1:{port}", tls=scrapes):
+        _, silent = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(5):
+            assert b"here" in await scrape(known)
+        with suppress(OSError):  # with TLS 1.3 a refusal comes after the client's own handshake
+            assert await scrape(stranger) == b""
+        silent.close()
+        await silent.wait_closed()
 
 
 @pytest.mark.parametrize(
