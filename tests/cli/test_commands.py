@@ -104,6 +104,23 @@ def test_decode_of_a_malformed_value_is_an_answer_in_json_and_an_error_to_a_pers
     assert (told.returncode, told.stderr) == (1, "iomt-gateway: 2A19: a battery has no level of 101 %\n")
 
 
+def test_decode_ends_in_silence_when_nobody_reads_on() -> None:
+    command = [sys.executable, "-m", "gateway.cli.gateway", "decode", "-"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write("2A19 64\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith('{"ok": true')
+        process.stdout.close()
+        process.stdin.write("2A19 64\n")
+        process.stdin.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 1
+
+
 def test_capture_without_a_radio_says_so_and_leaves_no_file(tmp_path: Path) -> None:
     made = run("certs", "dev", "--out", str(tmp_path / "pki"), "--gateway", "gw-7")
     assert made.returncode == 0, made.stderr
