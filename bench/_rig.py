@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -71,21 +71,28 @@ async def receiver(site: Site, module: str = "gateway.cli.receiver") -> AsyncIte
         await child.stop()
 
 
+@contextmanager
+def opened(site: Site) -> Iterator[Gateway]:
+    """The gateway in this process, without a radio; nothing of it runs."""
+    served = Gateway(load(site.gateway_config, GatewayConfig))
+    try:
+        yield served
+    finally:
+        served.outbox.close()
+
+
 @asynccontextmanager
-async def gateway(site: Site, *, ticking: bool = True) -> AsyncIterator[Gateway]:
-    """The gateway in this process, without a radio; unless it is ticking, whoever submits also flushes."""
-    async with AsyncExitStack() as stack:
-        served = Gateway(load(site.gateway_config, GatewayConfig))
-        stack.callback(served.outbox.close)
-        tasks: list[asyncio.Task[None]] = [asyncio.create_task(served.uplink.run())]
-        if ticking:
-            tasks.append(asyncio.create_task(served.pipeline.run()))
-        try:
-            yield served
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+async def sending(served: Gateway, *, ticking: bool = False) -> AsyncIterator[None]:
+    """Let it send; unless it is ticking, whoever submits also flushes."""
+    tasks: list[asyncio.Task[None]] = [asyncio.create_task(served.uplink.run())]
+    if ticking:
+        tasks.append(asyncio.create_task(served.pipeline.run()))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:

@@ -40,13 +40,13 @@ async def _measure(tick_s: int) -> tuple[float, list[float], list[float]]:
     """Readings per second, and both sides' resident megabytes along the way."""
     with _rig.place() as root:
         site = _rig.lay_out(root)
-        async with _rig.gateway(site, ticking=False) as served:
+        with _rig.opened(site) as served:
             await _fill(served, tick_s)
             async with _rig.broker(site), _rig.receiver(site) as receiver:
-                await _rig.until(lambda: served.uplink.online)
                 started_s = _rig.now_s()
                 sizes = asyncio.create_task(_sizes(receiver))
-                await _rig.until_receipted(served, 600)
+                async with _rig.sending(served, ticking=True):
+                    await _rig.until_receipted(served, 600)
                 seconds = _rig.now_s() - started_s
                 sizes.cancel()
                 return _READINGS / seconds, *await sizes

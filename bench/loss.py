@@ -63,8 +63,10 @@ async def _ours() -> tuple[int, int, int]:
             in_air += handed - max(durable, first - 1)
             first = handed + 1
             log.unlink()
-        async with _rig.broker(site), _rig.receiver(site), _rig.gateway(site) as served:
-            await _rig.until_receipted(served, 300)
+        async with _rig.broker(site), _rig.receiver(site):
+            with _rig.opened(site) as served:
+                async with _rig.sending(served, ticking=True):
+                    await _rig.until_receipted(served, 300)
         with sqlite3.connect(site.receiver_state / "receiver.db") as database:
             stored = {number for (number,) in database.execute("SELECT sequence FROM reading_rows")}
         database.close()

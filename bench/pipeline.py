@@ -50,13 +50,15 @@ async def _measure(readings: int, ticks: int) -> float:
     """Readings per second of one run."""
     with _rig.place() as root:
         site = _rig.lay_out(root, _rig.NO_TICK)
-        async with _rig.broker(site), _rig.receiver(site), _rig.gateway(site, ticking=False) as served:
-            served.pipeline.submit(b"warm up" + bytes(9), [reading(0)])
-            await served.pipeline.flush()
-            await _rig.until_receipted(served)
-            started_s = _rig.now_s()
-            await _feed(served, readings, ticks)
-            return _STREAMS * readings * ticks / (_rig.now_s() - started_s)
+        async with _rig.broker(site), _rig.receiver(site):
+            with _rig.opened(site) as served:
+                async with _rig.sending(served):
+                    served.pipeline.submit(b"warm up" + bytes(9), [reading(0)])
+                    await served.pipeline.flush()
+                    await _rig.until_receipted(served)
+                    started_s = _rig.now_s()
+                    await _feed(served, readings, ticks)
+                    return _STREAMS * readings * ticks / (_rig.now_s() - started_s)
 
 
 async def _feed(served: Gateway, readings: int, ticks: int) -> None:
