@@ -63,12 +63,13 @@ class Feed:
 
 
 async def burst(served: Gateway, readings: int) -> None:
-    """Hand in many readings of one wearable, and say when that is over."""
-    await asyncio.sleep(_BEFORE_BURST_S)
-    for first in range(0, readings, _BURST):
-        served.pipeline.submit(b"burst" + bytes(11), list(map(reading, range(first, first + _BURST))))
-        await asyncio.sleep(_BURST_PAUSE_S)
-    sys.stderr.write("burst is over\n")
+    """Hand in many readings of one wearable, a tenth of them first, and say when each part is over."""
+    for name, count in (("warm-up", readings // 10), ("burst", readings)):
+        await asyncio.sleep(_BEFORE_BURST_S)
+        for first in range(0, count, _BURST):
+            served.pipeline.submit(b"burst" + bytes(11), list(map(reading, range(first, first + _BURST))))
+            await asyncio.sleep(_BURST_PAUSE_S)
+        sys.stderr.write(f"{name} is over\n")
 
 
 async def main() -> None:
