@@ -1,12 +1,17 @@
 """TLS contexts: version 1.3, certificates on both sides, and errors that name the file."""
 
+import datetime as dt
 import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.errors import IdentityError
-from gateway.identity.tls import client_context, server_context
+from gateway.identity.files import load_private_key
+from gateway.identity.tls import client_context, crl_expiry_s, server_context
 from gateway.lab.pki import make_dev_pki
 
 
@@ -41,3 +46,15 @@ def test_a_client_checks_the_brokers_name(pki: Path) -> None:
 def test_a_file_that_does_not_fit_is_named(pki: Path, ca: str, cert: str, key: str, named: str) -> None:
     with pytest.raises(IdentityError, match=f"^{pki / named}"):
         client_context(pki / ca, pki / cert, pki / key)
+
+
+def test_the_end_of_a_revocation_list_is_told_and_0_without_one(pki: Path, tmp_path: Path) -> None:
+    issuer = x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes()).subject
+    ends = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    crl = x509.CertificateRevocationListBuilder(issuer).last_update(ends - dt.timedelta(days=30)).next_update(ends)
+    path = tmp_path / "ca.crl"
+    assert crl_expiry_s(path) == 0
+    path.write_bytes(crl.sign(load_private_key(pki / "ca.key"), SHA256()).public_bytes(Encoding.PEM))
+    assert crl_expiry_s(path) == ends.timestamp()
+    path.write_text("nonsense")
+    assert crl_expiry_s(path) == 0

@@ -100,7 +100,23 @@ async def test_a_record_that_the_format_has_no_room_for_costs_itself_alone_and_l
     pipeline.submit(STREAM, [reading(1), endless, reading(2)])
     await pipeline.flush()
     assert contents(outbox) == {OTHER: [7], STREAM: [1, "gap of 1", 2]}
-    assert 'iomt_gateway_device_errors_total{cause="malformed"} 1.0' in metrics.render().decode()
+    page = metrics.render().decode()
+    assert 'iomt_gateway_device_errors_total{cause="malformed"} 1.0' in page
+    assert 'iomt_gateway_lost_records_total{cause="refused"} 1.0' in page
+
+
+async def test_security_events_and_sizes_are_counted(
+    pipeline: Pipeline, outbox: Outbox, metrics: GatewayMetrics
+) -> None:
+    pipeline.event("quarantined", "F0:00:00:00:00:01", "identity")
+    pipeline.event("link-up", "F0:00:00:00:00:01")
+    await pipeline.flush()
+    page = metrics.render().decode()
+    assert 'iomt_gateway_security_events_total{kind="quarantined"} 1.0' in page
+    assert "link-up" not in page
+    assert "F0:00" not in page
+    assert metrics.value("bundle_bytes_count") == metrics.value("sealed_bundles_total") == 2
+    assert 2 * 100 < metrics.value("bundle_bytes_sum") <= outbox.stats().bytes
 
 
 async def test_readings_are_counted_by_metric_and_quality(pipeline: Pipeline, metrics: GatewayMetrics) -> None:
