@@ -223,6 +223,15 @@ class ReceiverMetricsSection(MetricsSection):
     listen: Endpoint | Literal["off"] = "127.0.0.1:9465"
 
 
+class ControlSection(_Section):
+    """Who may ask the gateway what: Unix groups; "" for none. Root and the gateway's own user may everything."""
+
+    socket: Annotated[str, Field(pattern=r"^(/.+)?$")] = ""
+    viewer_group: str = ""
+    operator_group: str = ""
+    admin_group: str = ""
+
+
 class LogSection(_Section):
     """What is told on standard error."""
 
@@ -254,6 +263,7 @@ class GatewayConfig(_Section):
     ble: BleSection = BleSection()
     quality: QualitySection = QualitySection()
     clock: ClockSection = ClockSection()
+    control: ControlSection = ControlSection()
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
 

@@ -231,6 +231,25 @@ class AnotherStoreError(ReceiptError):
     cause = "another-store"
 
 
+class ControlError(GatewayError):
+    """The control API refuses a call, or does not answer.
+
+    `reason` is a short fixed word.
+    """
+
+    cause = "control"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class AuditError(GatewayError):
+    """The audit log is not what it was, or cannot be written: then nothing is done that belongs in it."""
+
+    cause = "audit"
+
+
 class StoreError(GatewayError):
     """The receiver's database failed or holds something unexpected."""
 

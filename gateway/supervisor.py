@@ -24,6 +24,7 @@ from gateway.clock.keeper import RELEASED_MS
 from gateway.clock.system import Clock, SystemClocks
 from gateway.config import GatewayConfig
 from gateway.control import api
+from gateway.control.service import Control
 from gateway.envelope.keys import signer_for
 from gateway.envelope.layout import NO_HASH, urgent_root
 from gateway.envelope.seal import ChainWriter
@@ -36,7 +37,7 @@ from gateway.identity.renewing import Renewer
 from gateway.identity.rung import refuse_leftovers
 from gateway.identity.successor import Successor
 from gateway.identity.tls import client_context, scrape_context
-from gateway.model import SECURITY_EVENTS, Event, Lane, Link
+from gateway.model import SECURITY_EVENTS, Cursor, Event, Lane, Link, Reading
 from gateway.observe import http, systemd
 from gateway.observe.card import YEAR_S, Card, written_bytes
 from gateway.observe.metrics import GatewayMetrics
@@ -129,6 +130,15 @@ class Gateway:
         self.uplink.on_backlog = self.pipeline.begin_segment
         self.inventory = Inventory.load(state_dir / "devices.json")
         self.bluetooth: Bluetooth | None = None
+        self.control = Control(
+            config,
+            status=self.status,
+            bluetooth=lambda: self.bluetooth,
+            inventory=self.inventory,
+            outbox=self.outbox,
+            clock=self.clock,
+            tell=self.pipeline.event,
+        )
         self._missing = 0
         self._refused_list = b""
         self._card = Card(config.outbox.endurance_tbw)
@@ -147,18 +157,18 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.uplink.retry)
-        state_dir = self.config.gateway.state_dir
         async with AsyncExitStack() as stack:
             stack.callback(self.outbox.close)
-            metrics = {"/metrics": http.Page(self._render_metrics)}
-            control = api.pages(self.status) | metrics
-            await stack.enter_async_context(http.serve(control, listen=api.socket_path(state_dir)))
+            metrics = http.Page(self._render_metrics)
+            await stack.enter_async_context(self.control.serve(metrics))
             if self.config.metrics.listen != "off":
+                pages = {"/metrics": metrics}
                 scrapes = scrape_context(self.config.metrics.tls)
-                await stack.enter_async_context(http.serve(metrics, listen=self.config.metrics.listen, tls=scrapes))
+                await stack.enter_async_context(http.serve(pages, listen=self.config.metrics.listen, tls=scrapes))
             due = self.clock.look()
             self.pipeline.event("start", __version__)
             self._tell_clock(due)
+            self.control.tell_log()
             self._tell_damage(self.outbox.stats().missing)
             async with asyncio.TaskGroup() as group:
                 sealing = group.create_task(self.pipeline.run(), name="pipeline")
@@ -199,13 +209,18 @@ class Gateway:
             self.inventory,
             self.config.ble,
             self.outbox.cursors,
-            sink=self.pipeline.submit,
+            sink=self._take,
             on_event=self._device_event,
             on_error=self._device_error,
             clock=self.clock,
             book=self.clock_book,
         )
         await self.bluetooth.run()
+
+    def _take(self, stream: bytes, readings: Sequence[Reading], cursor: Cursor | None) -> None:
+        self.pipeline.submit(stream, readings, cursor)
+        for reading in readings:
+            self.control.readings.publish(reading)
 
     async def _keep_time(self) -> None:
         """Judge the system's clock again and again."""
@@ -253,7 +268,9 @@ class Gateway:
         device = details[0] if details else None
         _log.log(logging.WARNING if code in SECURITY_EVENTS else logging.INFO, code, extra={"device": device})
         self.metrics.device_events.labels(code=code).inc()
-        self.pipeline.event(code, *details)
+        event = self.clock.event(code, *details)
+        self.pipeline.tell([event])
+        self.control.events.publish(event)
 
     def _device_error(self, error: DeviceError) -> None:
         _log.warning("%s", error, extra={"cause": error.cause})

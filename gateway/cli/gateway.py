@@ -4,7 +4,21 @@ import argparse
 import sys
 
 from gateway import __version__
-from gateway.cli import capture, certs, common, config, daemon, decode, enrol, identity, outbox, prove, vectors, wipe
+from gateway.cli import (
+    acts,
+    capture,
+    certs,
+    common,
+    config,
+    daemon,
+    decode,
+    enrol,
+    identity,
+    outbox,
+    prove,
+    vectors,
+    wipe,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"iomt-gateway {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for group in (daemon, config, certs, decode, capture, outbox, prove, vectors, enrol, identity, wipe):
+    for group in (daemon, acts, config, certs, decode, capture, outbox, prove, vectors, enrol, identity, wipe):
         group.add_parser(commands)
     return top
 

@@ -1,16 +1,135 @@
-"""What the control API answers.
+"""What the control API is asked and what it answers; nothing here but `ReadingSeen` tells a reading's value."""
 
-GET /v1/status: a JSON object, see `Status`. The socket is the owner's alone; nothing here tells a reading's value.
-"""
-
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from gateway.observe.http import Page
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.ble.inventory import Device, Profile, Text
+from gateway.config import GatewayConfig
 
 SOCKET = "control.sock"
+
+Address = Annotated[str, Field(pattern=r"^([0-9A-F]{2}:){5}[0-9A-F]{2}$")]
+_Utc = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Slot = Annotated[int, Field(ge=0, le=255)]
+
+
+class Body(BaseModel):
+    """What a call carries. What is excluded from dumps is not for the audit log."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Scanning(Body):
+    """How long to listen."""
+
+    seconds: float = Field(default=10.0, gt=0, le=60)
+
+
+class PairingWanted(Body):
+    """With which wearable; as what, if neither a scan nor the inventory says."""
+
+    address: Address
+    profile: Profile | None = None
+
+
+class PairingAnswer(Body):
+    """No, or yes; with the six digits on the wearable's display, if that is what was asked."""
+
+    yes: bool
+    number: int | None = Field(default=None, ge=0, le=999_999, exclude=True)
+
+
+class NewName(Body):
+    """What people call a wearable; stays on the box."""
+
+    name: Text = Field(exclude=True)
+
+
+class Slot(Body):
+    """A user slot of a shared wearable, if it is one."""
+
+    user: _Slot | None = None
+
+
+class Assignment(Slot):
+    """Since when its stored records are this person's (UTC, milliseconds): from now on, if that is not said."""
+
+    since_ms: _Utc | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A wearable that a scan heard."""
+
+    address: str
+    name: str | None
+    profiles: tuple[str, ...]
+    rssi_dbm: int
+    known: bool
+    """Whether it is in the inventory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the person who pairs is to do: compare, enter, show or just-works; all null: nothing now."""
+
+    address: str | None
+    method: str | None
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A pseudonym: whose readings a wearable yields."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It was done."""
+
+    done: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this gateway is to the cloud."""
+
+    gateway: str
+    signer: str
+    signing_certificate_until: str
+    tls_certificate_until: str
+    key_list_serial: int
+    keys: str
+    """file or credential: where the private keys lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingSeen:
+    """A value as it came from a wearable."""
+
+    device: str
+    metric: str
+    value: str | None
+    """Decimal, with the wearable's own precision; null: there is none."""
+    unit: str
+    """UCUM."""
+    at_ms: int
+    reasons: tuple[str, ...]
+    """Why it is not simply good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a call was not done."""
+
+    error: str
+    """A short fixed word."""
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +175,19 @@ class Status:
     devices: tuple[DeviceStatus, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Wearable:
+    """A wearable of this gateway: what is known of it, and how it is."""
+
+    known: Device
+    now: DeviceStatus
+
+
 def socket_path(state_dir: Path) -> Path:
-    """Where the daemon with this state directory listens."""
+    """Where the daemon with this state directory listens, unless its configuration says otherwise."""
     return state_dir / SOCKET
 
 
-def pages(status: Callable[[], Status]) -> dict[str, Page]:
-    """The API's paths."""
-    return {"/v1/status": Page(lambda: json.dumps(asdict(status())).encode(), "application/json")}
+def socket_of(config: GatewayConfig) -> Path:
+    """Where the daemon with this configuration listens."""
+    return Path(config.control.socket) if config.control.socket else socket_path(config.gateway.state_dir)

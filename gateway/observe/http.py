@@ -5,12 +5,15 @@ another: each connection has its own task and deadline.
 """
 
 import asyncio
+import socket as sockets
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import h11
 
@@ -18,6 +21,17 @@ from gateway.errors import ConfigError
 
 _DEADLINE_S = 10.0
 _MAX_REQUEST_BYTES = 8192
+_SO_PEERGROUPS = 59
+"""From Linux' asm-generic/socket.h; Python has no name for it."""
+_GROUPS_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who is at the other end of a Unix socket: the kernel's word, from when they connected."""
+
+    uid: int
+    gids: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +46,8 @@ class Request:
     body: bytes
     peer: bytes | None
     """The client's certificate (DER), if TLS asked for one and its chain verified."""
+    credentials: Credentials | None = None
+    """Who asks, on a Unix socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +55,15 @@ class Response:
     """What a request is answered with."""
 
     status: int
-    body: bytes = b"\n"
+    body: bytes | AsyncGenerator[bytes, None] = b"\n"
+    """Whole, or part by part as long as the client listens."""
     content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = field(default=())
+
+
+T = TypeVar("T")
+Answer = Callable[[Request], Response | Coroutine[None, None, Response]]
+"""At once, or later; what a client no longer waits for is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +89,12 @@ async def serve(
 
 @asynccontextmanager
 async def serve_requests(
-    answer: Callable[[Request], Response], *, listen: str | Path, tls: ssl.SSLContext | None = None
+    answer: Answer, *, listen: str | Path, tls: ssl.SSLContext | None = None, mode: int = 0o600
 ) -> AsyncIterator[None]:
-    """Let `answer` answer every request while the context is open; `listen` and errors as in `serve`."""
+    """Let `answer` answer every request while the context is open; `listen` and errors as in `serve`.
+
+    `mode` is that of a Unix socket: who may connect.
+    """
     clients: set[asyncio.Task[None]] = set()
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,8 +103,7 @@ async def serve_requests(
             task.add_done_callback(clients.discard)
         try:
             with suppress(OSError, h11.RemoteProtocolError, TimeoutError):
-                async with asyncio.timeout(_DEADLINE_S):
-                    await _converse(answer, reader, writer)
+                await _converse(answer, reader, writer)
         finally:
             writer.close()
             with suppress(OSError):
@@ -89,7 +113,7 @@ async def serve_requests(
         if isinstance(listen, Path):
             listen.unlink(missing_ok=True)
             server = await asyncio.start_unix_server(client, listen)
-            listen.chmod(0o600)
+            listen.chmod(mode)
         else:
             host, _, port = listen.rpartition(":")
             deadline_s = None if tls is None else _DEADLINE_S
@@ -99,10 +123,13 @@ async def serve_requests(
     except OSError as error:
         raise ConfigError(f"cannot listen on {listen}: {error.strerror}") from error
     async with server:
-        yield
-    for task in clients:
-        task.cancel()
-    await asyncio.gather(*clients, return_exceptions=True)
+        try:
+            yield
+        finally:
+            server.close()
+            for task in clients:
+                task.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
 
 
 def _page(pages: Mapping[str, Page], request: Request) -> Response:
@@ -112,20 +139,58 @@ def _page(pages: Mapping[str, Page], request: Request) -> Response:
     return Response(200, page.render(), page.content_type) if request.method == "GET" else Response(405)
 
 
-async def _converse(
-    answer: Callable[[Request], Response], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
+async def _converse(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One request, one response, close."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_REQUEST_BYTES)
-    request = await _request(connection, reader, writer)
+    async with asyncio.timeout(_DEADLINE_S):
+        request = await _request(connection, reader, writer)
     if request is None:
         return
     response = answer(request)
-    headers = [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
-    headers += [*response.headers, ("Connection", "close")]
-    writer.write(connection.send(h11.Response(status_code=response.status, headers=headers)) or b"")
-    writer.write(connection.send(h11.Data(data=response.body)) or b"")
-    await writer.drain()
+    if not isinstance(response, Response):
+        response = await _while_listening(response, reader)
+    headers = [("Content-Type", response.content_type), *response.headers, ("Connection", "close")]
+    if isinstance(response.body, bytes):
+        headers.append(("Content-Length", str(len(response.body))))
+        head = connection.send(h11.Response(status_code=response.status, headers=headers)) or b""
+        await _write(writer, head + (connection.send(h11.Data(data=response.body)) or b""))
+    else:
+        await _write(writer, connection.send(h11.Response(status_code=response.status, headers=headers)) or b"")
+        await _while_listening(_stream(connection, response.body, writer), reader)
+
+
+async def _stream(connection: h11.Connection, body: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter) -> None:
+    async with aclosing(body) as parts:
+        async for part in parts:
+            await _write(writer, connection.send(h11.Data(data=part)) or b"")
+    await _write(writer, connection.send(h11.EndOfMessage()) or b"")
+
+
+async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(data)
+    async with asyncio.timeout(_DEADLINE_S):
+        await writer.drain()
+
+
+async def _while_listening(work: Coroutine[None, None, T], reader: asyncio.StreamReader) -> T:
+    """Its result. If the client leaves before, it is cancelled, and ConnectionResetError raised."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_gone(reader))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ConnectionResetError("the client has left")
+        return task.result()
+    finally:
+        gone.cancel()
+        if task.cancel():
+            await asyncio.wait((task,))
+
+
+async def _gone(reader: asyncio.StreamReader) -> None:
+    with suppress(OSError):
+        while await reader.read(4096):
+            pass
 
 
 async def _request(
@@ -153,9 +218,24 @@ async def _request(
                 headers={name.decode("ascii"): value.decode("latin-1") for name, value in head.headers},
                 body=body,
                 peer=None if tls is None else tls.getpeercert(binary_form=True),
+                credentials=_credentials(writer.get_extra_info("socket")),
             )
         else:
             return None
+
+
+def _credentials(connection: sockets.socket) -> Credentials | None:
+    """None of a connection that is no Unix socket's. Without their groups for somebody in more than 256."""
+    if connection.family != sockets.AF_UNIX:
+        return None
+    form = "iII"
+    raw = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, struct.calcsize(form))
+    _, uid, gid = struct.unpack(form, raw)
+    try:
+        groups = connection.getsockopt(sockets.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+    except OSError:
+        groups = b""
+    return Credentials(uid, frozenset((gid, *struct.unpack(f"{len(groups) // 4}I", groups))))
 
 
 async def fetch(path: str, *, socket: str | Path) -> bytes:
