@@ -154,6 +154,7 @@ def read_summary(directory: Path) -> dict[str, Any]:
     path = directory / DATABASE
     address = f"{path.absolute().as_uri()}?mode=ro"
     with _declared(f"{path}: cannot be read"), closing(sqlite3.connect(address, uri=True)) as database:
+        database.execute("BEGIN")  # one snapshot for all its queries
         return summary(database.execute)
 
 
