@@ -60,7 +60,6 @@ class Gateway:
 
     def __init__(self, config: GatewayConfig, *, clocks: SystemClocks | None = None) -> None:
         self.config = config
-        self.clock = Clock.start(config.clock.believe, not_before_ms=RELEASED_MS, clocks=clocks)
         self.metrics = GatewayMetrics()
         self._started = time.monotonic()
         state_dir = config.gateway.state_dir

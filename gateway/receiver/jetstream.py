@@ -6,6 +6,7 @@ answered again when the gateway sends again. Key lists go through MQTT, which al
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
@@ -61,14 +62,13 @@ class JetStream:
     async def __aenter__(self) -> Self:
         """Connect to whichever node answers."""
         self._nats = await connect(self._section.servers, tls=self._tls, timeout_s=self._timeout_s, closed=self._end)
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self._nats.close)
             stream = self._nats.jetstream(timeout=self._timeout_s)
             await _declared(_check(stream, self._section))
             self._bundles = await _declared(stream.pull_subscribe_bind(durable=_DURABLE, stream=STREAM))
             await self._retain.__aenter__()
-        except BaseException:
-            await self._nats.close()
-            raise
+            undo.pop_all()
         return self
 
     async def __aexit__(

@@ -8,6 +8,7 @@ import pytest
 
 from gateway import health
 from gateway.ble.profiles import PROFILES
+from gateway.errors import DecodeError
 from gateway.health import bls, hrs, hts, plx
 from gateway.health.clock import CurrentTime
 from gateway.health.date_time import DateTime
@@ -139,3 +140,16 @@ async def test_a_thermometer_says_where_it_measures_once_or_each_time(
     ([item], _) = profile.items(Frame(ADDRESS, 0x2A1C, value, bench.now_ms))
     [reading] = item.readings
     assert (reading.metric, reading.mantissa, reading.exponent) == (metric, 3660, -2)
+
+
+async def test_a_thermometer_that_says_wrongly_where_it_measures_is_read_all_the_same(
+    bench: Bench,
+) -> None:
+    bench.shows = {0x2A1D: bytes(2)}
+    profile = PROFILES["hts"](ADDRESS, bench.times)
+    await profile.prepare(bench.read, None)
+    value = Frame(ADDRESS, 0x2A1C, hts.Temperature(temperature=Number(3660, -2)).encode(), bench.now_ms)
+    ([item], wrong), (_, later) = profile.items(value), profile.items(value)
+    assert [reading.mantissa for reading in item.readings] == [3660]
+    assert isinstance(wrong, DecodeError)
+    assert later is None
