@@ -2,7 +2,6 @@
 
 import random
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,47 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.envelope import cbor, cose, layout
-from gateway.envelope.keys import RecipientKey, VerifyKey
+from gateway.envelope.keys import RecipientKey
 from gateway.envelope.open import parse
 from gateway.envelope.seal import ChainWriter, self_stream
-from gateway.model import Batch, Event, Extra, Link, ReceiptRange, Record, Refusal
+from gateway.model import Batch, Event, Extra, Record, Refusal
 from gateway.outbox.outbox import Outbox
 from gateway.receiver import ingest
 from gateway.receiver.plan import Message
 from tests.receiver.conftest import NOW_MS, RECIPIENT, X25519, Box, Cloud, Entropy, signer
-
-A, B = b"\x0a" * 16, b"\x0b" * 16
-
-
-def link(message: Message) -> Link:
-    bundle = parse(message.payload)
-    return Link(bundle.chain, bundle.no, bundle.hash)
-
-
-def covers(*messages: Message) -> ReceiptRange:
-    """The range from the first to the last of these."""
-    first, last = link(messages[0]), link(messages[-1])
-    return ReceiptRange(first.chain, first.no, last.no, last.hash)
-
-
-def causes(cloud: Cloud) -> list[str]:
-    return [cause for (cause,) in cloud.rows("SELECT cause FROM quarantine ORDER BY id")]
-
-
-def forks(cloud: Cloud) -> list[str]:
-    return [cause for (cause,) in cloud.rows("SELECT cause FROM forks ORDER BY cause")]
-
-
-def count(cloud: Cloud, table: str = "readings") -> int:
-    [(number,)] = cloud.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 - our own names
-    return int(number)
-
-
-def bound(monkeypatch: pytest.MonkeyPatch, **bounds: int) -> None:
-    """Lower bounds of both stores."""
-    for module in ("gateway.receiver.writing", "gateway.receiver.postgres.writing"):
-        for name, value in bounds.items():
-            monkeypatch.setattr(f"{module}.{name}", value)
+from tests.receiver.facts import A, B, bound, causes, count, covers, forks, link, resealed
 
 
 def test_a_bundle_becomes_rows_and_a_receipt(gw: Box, cloud: Cloud) -> None:
@@ -167,62 +134,6 @@ def test_any_order_and_repetition_of_two_chains_ends_in_the_same_store(data: st.
             cloud.store.close()
 
 
-def test_a_bundle_whose_epoch_is_unknown_waits_for_it_unreceipted(gw: Box, cloud: Cloud) -> None:
-    opener, needs, needs_too = (gw.tick() for _ in range(3))
-    taken = cloud.take(needs_too, needs, needs)
-    assert (taken.receipts, taken.committed.parked, count(cloud)) == ((), 2, 0)
-    first, second = cloud.settle(opener)
-    assert cloud.receipts(first)["gw-1"].ranges == (covers(opener),)
-    assert cloud.receipts(second)["gw-1"].ranges == (covers(opener, needs, needs_too),)
-    assert (count(cloud), count(cloud, "parked"), count(cloud, "parked_needs")) == (3, 0, 0)
-
-
-def test_the_order_within_one_batch_does_not_matter(gw: Box, cloud: Cloud) -> None:
-    opener, needs = gw.tick(), gw.tick()
-    taken = cloud.take(needs, opener)
-    assert (len(taken.plan.bundles), taken.committed.parked) == (2, 0)
-
-
-def test_a_parked_bundle_that_proves_bad_is_refused_and_waits_no_longer(gw: Box, cloud: Cloud) -> None:
-    opener, good = gw.tick(), gw.tick()
-    bad = resealed(good, gw, no=2)
-    cloud.take(bad)
-    taken = cloud.settle(opener, good)[-1]
-    assert cloud.receipts(taken)["gw-1"].refused == (Refusal(link(bad).chain, 2, "malformed"),)
-    assert taken.committed.parked == 0
-
-
-def test_a_parked_bundle_survives_a_restart_of_the_receiver(gw: Box, cloud: Cloud) -> None:
-    opener, needs = gw.tick(), gw.tick()
-    cloud.take(needs)
-    cloud.take(opener)
-    cloud.store.close()
-    cloud.open()
-    assert [message for _, message in cloud.store.ready(after=0, limit=9)] == [needs]
-
-
-def test_parked_bundles_are_bounded_and_what_finds_no_room_is_taken_when_sent_again(gw: Box, cloud: Cloud) -> None:
-    opener, *rest = [gw.tick() for _ in range(5)]
-    cloud.store.close()
-    cloud.parked_limit = 2
-    cloud.open()
-    taken = cloud.take(*rest)
-    assert (taken.committed.parked, taken.plan.overflowed, taken.receipts) == (2, 2, ())
-    cloud.settle(opener)
-    assert cloud.receipts(cloud.take(*rest))["gw-1"].ranges == (covers(opener, *rest),)
-
-
-def test_one_gateway_cannot_take_the_others_room_to_park(gw: Box, other: Box, cloud: Cloud) -> None:
-    mine, theirs = [[box.tick() for _ in range(4)] for box in (gw, other)]
-    cloud.store.close()
-    cloud.parked_limit, cloud.parked_per_gateway = 3, 2
-    cloud.open()
-    assert cloud.take(*mine[1:]).plan.overflowed == 1
-    assert (cloud.take(mine[3]).plan.overflowed, cloud.take(theirs[1]).plan.overflowed) == (1, 0)
-    cloud.settle(mine[0])
-    assert cloud.take(*theirs[2:]).plan.overflowed == 1
-
-
 @pytest.mark.parametrize("explained_first", [False, True])
 def test_bundles_that_a_gateway_had_to_forget_count_as_covered(gw: Box, cloud: Cloud, explained_first: bool) -> None:  # noqa: FBT001 - a parameter of the test
     ticks = [gw.tick() for _ in range(5)]
@@ -315,15 +226,6 @@ def test_what_is_sealed_to_nobody_here_is_refused_in_the_receipt(cloud: Cloud) -
     assert (causes(cloud), count(cloud, "bundles")) == (["decrypt"], 0)
 
 
-def resealed(message: Message, box: Box, *, no: int, prev: bytes | None = None) -> Message:
-    """The same parts in a bundle of another number, as a gateway that contradicts itself would sign it."""
-    bundle = parse(message.payload)
-    payload = cbor.decode(bundle._signed.payload)
-    fields = [*payload[:2], [bundle.chain], no, prev or bundle.prev, *payload[5:]]
-    sign1 = cose.sign1(box.signer, cbor.encode(fields), layout.BUNDLE_AAD)
-    return Message(box.gateway, b"\x82" + sign1 + message.payload[1 + len(bundle.sign1) :])
-
-
 def test_records_numbered_twice_are_refused_and_cost_no_other_bundle(gw: Box, cloud: Cloud) -> None:
     first = gw.tick(A)
     again = resealed(first, gw, no=1)
@@ -368,98 +270,6 @@ def test_the_epochs_of_a_refused_bundle_serve_the_bundles_that_follow(gw: Box, c
     assert cloud.receipts(cloud.take(refused))["gw-1"].refused == (Refusal(link(refused).chain, 1, "malformed"),)
     assert cloud.receipts(cloud.take(good))["gw-1"].ranges == (covers(good),)
     assert count(cloud) == 2
-
-
-def test_a_chain_has_one_signer(gw: Box, cloud: Cloud) -> None:
-    heir = Box("gw-1", signed_by=signer("heir"))
-    key = VerifyKey(heir.signer.alg, heir.signer.public)
-    cloud.intake = replace(cloud.intake, registry={**cloud.intake.registry, key.kid: ("gw-1", key)})
-    first, second = gw.tick(A), resealed(heir.tick(A), heir, no=1)
-    assert link(first).chain == link(second).chain
-    receipt = cloud.receipts(cloud.take(first, second))["gw-1"]
-    assert (receipt.ranges, receipt.refused) == ((covers(first),), (Refusal(link(first).chain, 1, "signer"),))
-    assert cloud.receipts(cloud.take(second))["gw-1"].refused == receipt.refused
-
-
-def test_the_same_number_with_another_hash_is_a_fork_and_no_data(gw: Box, cloud: Cloud) -> None:
-    twin = Box("gw-1")
-    first, second = gw.tick(A, count=1), twin.tick(A, count=2)
-    assert link(first).chain == link(second).chain
-    cloud.take(first)
-    taken = cloud.take(second)
-    assert cloud.receipts(taken)["gw-1"].refused == (Refusal(link(second).chain, 0, "fork"),)
-    assert (forks(cloud), causes(cloud), count(cloud)) == (["same-number"], ["fork"], 1)
-    assert taken.committed.forks == 1
-    assert cloud.take(second).committed.forks == 0
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_two_successors_of_one_chain_are_both_stored_with_an_alarm(gw: Box, cloud: Cloud, backwards: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    messages = [gw.tick()]
-    for _ in range(2):
-        gw.restart(link(messages[0]))
-        messages.append(gw.tick())
-    for message in reversed(messages) if backwards else messages:
-        assert cloud.receipts(cloud.take(message))["gw-1"].ranges == (covers(message),)
-    assert (forks(cloud), count(cloud)) == (["two-successors"], 3)
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_a_successor_that_names_less_than_is_stored_raises_the_alarm(gw: Box, cloud: Cloud, backwards: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    ticks = [gw.tick() for _ in range(2)]
-    gw.restart(link(ticks[0]))
-    messages = [*ticks, gw.tick()]
-    for message in reversed(messages) if backwards else messages:
-        cloud.settle(message)
-    assert (forks(cloud), count(cloud)) == (["successor-behind"], 3)
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_a_successor_that_names_another_hash_raises_the_alarm(gw: Box, cloud: Cloud, backwards: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    first = gw.tick()
-    gw.restart(Link(link(first).chain, 0, b"\x55" * 32))
-    messages = [first, gw.tick()]
-    for message in reversed(messages) if backwards else messages:
-        cloud.take(message)
-    assert (forks(cloud), count(cloud)) == (["broken-link"], 2)
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
-def test_a_bundle_that_names_another_one_before_it_raises_the_alarm(
-    gw: Box, cloud: Cloud, order: tuple[int, ...]
-) -> None:
-    ticks = [gw.tick() for _ in range(3)]
-    ticks[2] = resealed(ticks[2], gw, no=2, prev=b"\x55" * 32)
-    for number in order:
-        cloud.take(ticks[number])
-    assert (forks(cloud), count(cloud)) == (["broken-link"], 3)
-
-
-def test_contradictions_within_one_batch_are_seen(gw: Box, cloud: Cloud) -> None:
-    messages = [gw.tick()]
-    for predecessor in (link(messages[0]), link(messages[0]), None):
-        gw.restart(predecessor)
-        messages.append(gw.tick())
-    cloud.take(*messages)
-    assert (forks(cloud), count(cloud)) == (["second-root", "two-successors"], 4)
-
-
-def test_an_unannounced_second_beginning_raises_the_alarm(gw: Box, cloud: Cloud) -> None:
-    cloud.take(gw.tick())
-    gw.restart(None)
-    message = gw.tick()
-    assert cloud.receipts(cloud.take(message))["gw-1"].ranges == (covers(message),)
-    assert forks(cloud) == ["second-root"]
-
-
-def test_an_honest_restart_raises_no_alarm(gw: Box, cloud: Cloud) -> None:
-    messages = [gw.tick(), gw.tick()]
-    gw.restart(gw.head)
-    messages.append(gw.tick())
-    cloud.settle(messages[2])
-    cloud.settle(messages[1])
-    cloud.settle(messages[0])
-    assert (forks(cloud), count(cloud)) == ([], 3)
 
 
 def test_a_wearables_stored_record_that_arrives_twice_is_kept_once(gw: Box, cloud: Cloud) -> None:
