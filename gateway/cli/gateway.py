@@ -12,6 +12,7 @@ from gateway.cli import (
     config,
     daemon,
     decode,
+    doctor,
     enrol,
     identity,
     outbox,
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"iomt-gateway {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for group in (daemon, acts, config, certs, decode, capture, outbox, prove, vectors, enrol, identity, wipe):
+    for group in (daemon, doctor, acts, config, certs, decode, capture, outbox, prove, vectors, enrol, identity, wipe):
         group.add_parser(commands)
     return top
 

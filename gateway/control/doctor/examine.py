@@ -1,0 +1,109 @@
+"""The whole examination of a gateway's box: every fact gathered, every finding made."""
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import h11
+from cryptography import x509
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.config import GatewayConfig, load
+from gateway.control import api
+from gateway.control.doctor import box, hardware, papers, probe, radio, trust, way
+from gateway.control.doctor.findings import Finding, fail, ok
+from gateway.control.doctor.software import examine_software
+from gateway.errors import ConfigError, IdentityError
+from gateway.health.metrics import limits_by_code
+from gateway.identity.files import load_certificate
+from gateway.identity.tls import client_context
+from gateway.observe import http
+
+_STATUS = TypeAdapter(api.Status)
+
+
+async def examine(path: Path, snapshot: Path | None, now: dt.datetime) -> list[Finding]:
+    """Every finding, of the gateway with the configuration at `path`.
+
+    Raises `ConfigError` if `snapshot`, of vulnerabilities, cannot be read.
+    """
+    try:
+        config = load(path, GatewayConfig)
+        limits_by_code(config.quality.bounds)
+    except ConfigError as error:
+        found = [fail("configuration", str(error), f"iomt-gateway config check {path}")]
+        config = None
+    else:
+        found = [ok("configuration", str(path))]
+    if config is None:
+        found.append(box.clock(hardware.clock_facts("auto", before_certificate=False)))
+        found += radio.radio(await hardware.radio_facts("hci0"))
+    else:
+        found += await _box(config, now)
+        found += _trust(path, config, now)
+        found += _ways(config)
+    return [*found, *examine_software(snapshot, now)]
+
+
+async def _box(config: GatewayConfig, now: dt.datetime) -> list[Finding]:
+    status, refusal = await _status(config)
+    found = [*box.daemon(status, refusal)]
+    found.append(box.clock(hardware.clock_facts(config.clock.believe, before_certificate=_too_early(config, now))))
+    place = config.gateway.state_dir
+    try:
+        found.append(box.disk(hardware.disk_facts(config)))
+        found.append(box.card(hardware.card_facts(place, status.card_years if status else None)))
+    except FileNotFoundError:
+        found.append(fail("disk", f"{place}: is not there", "iomt-gateway enrol; or it is made at the first start"))
+    except OSError as error:
+        found.append(fail("disk", f"{place}: {error.strerror}", "run as the service's user, or as root"))
+    return [*found, *radio.radio(await hardware.radio_facts(config.ble.adapter))]
+
+
+async def _status(config: GatewayConfig) -> tuple[api.Status | None, str]:
+    """What the daemon says, or why it does not."""
+    path = api.socket_of(config)
+    try:
+        answer = await http.fetch("/v1/status", socket=path)
+    except (OSError, h11.RemoteProtocolError):
+        return None, f"no gateway answers on {path}"
+    try:
+        return _STATUS.validate_json(answer), ""
+    except ValidationError:
+        return None, f"the gateway does not tell: {json.loads(answer).get('message', 'it is of another version')}"
+
+
+def _too_early(config: GatewayConfig, now: dt.datetime) -> bool:
+    try:
+        own = x509.load_pem_x509_certificates(load_certificate(config.identity.tls_cert))[0]
+    except IdentityError:
+        return False
+    return now < own.not_valid_before_utc
+
+
+def _trust(path: Path, config: GatewayConfig, now: dt.datetime) -> Iterator[Finding]:
+    for facts in papers.certificates(config):
+        yield trust.certificate(facts, now)
+    crl = config.identity.ca.with_suffix(".crl")
+    yield trust.revocation(str(crl), papers.revocation_until(crl), now)
+    yield papers.key_list_finding(config, now)
+    try:
+        yield from trust.files(list(papers.files(path, config)))
+    except OSError as error:
+        yield fail("permissions", f"{error.filename}: {error.strerror}", "run as the service's user, or as root")
+
+
+def _ways(config: GatewayConfig) -> Iterator[Finding]:
+    """To every broker, and to where certificates are renewed. Without a usable identity no farther than TCP."""
+    identity = config.identity
+    try:
+        tls = client_context(identity.ca, identity.tls_cert, identity.tls_key)
+    except (IdentityError, OSError):  # what is wrong with it has its own finding
+        tls = None
+    for endpoint in config.uplink.endpoints:
+        yield from way.judge(f"broker {endpoint}", probe.probe(endpoint, tls))
+    if identity.enrolment:
+        server = urlsplit(identity.enrolment)
+        yield from way.judge("renewal", probe.probe(f"{server.hostname}:{server.port or 443}", tls))

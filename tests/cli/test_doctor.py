@@ -1,0 +1,75 @@
+"""`iomt-gateway doctor` as a person runs it, with the daemon down; beside a running one: tests/prometheus."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from gateway.lab.pki import make_dev_pki
+from gateway.lab.site import free_port, write_configurations
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gateway.cli.gateway", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    make_dev_pki(tmp_path, ["gw-001"])
+    path, _ = write_configurations(tmp_path, "gw-001")
+    path.write_text(path.read_text().replace("localhost:8883", f"localhost:{free_port()}"))
+    path.chmod(0o600)
+    (tmp_path / "gateway-state").mkdir(mode=0o700)
+    return path
+
+
+def test_it_works_with_the_daemon_down_and_says_what_to_mend(path: Path) -> None:
+    done = run("--config", str(path))
+    assert done.stderr == ""
+    assert done.returncode == 1, "no broker listens"
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("WARN  gateway: no gateway answers on") for line in lines)
+    assert any(line.startswith("FAIL  broker localhost:") for line in lines)
+    assert any(line.startswith("OK    permissions: ") for line in lines)
+    assert any("not audited" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines if " " in line.strip()), "80 columns"
+    assert not any(" clean" in line for line in lines)
+
+
+def test_for_programs_each_finding_has_level_evidence_and_fix(path: Path) -> None:
+    done = run("--config", str(path), "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert {each["level"] for each in told["findings"]} == {"ok", "warn", "fail"}
+    assert sum(told[level] for level in ("ok", "warn", "fail")) == len(told["findings"])
+    for each in told["findings"]:
+        assert each["evidence"]
+        assert bool(each["fix"]) is (each["level"] != "ok")
+
+
+def test_a_wrong_configuration_is_a_finding_and_the_rest_is_examined(path: Path) -> None:
+    path.write_text(path.read_text() + "\n[colour]\n")
+    done = run("--config", str(path))
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAIL  configuration: ")
+    assert "colour: Extra inputs are not permitted" in " ".join(done.stdout.split())
+    assert "clock: " in done.stdout
+
+
+def test_versions_are_held_against_a_snapshot_of_advisories(path: Path, tmp_path: Path) -> None:
+    affected = [{"package": {"ecosystem": "PyPI", "name": "h11"}, "ranges": []}]
+    affected[0]["ranges"] = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}]  # type: ignore[typeddict-item] # JSON
+    entry = {"id": "GHSA-h11", "modified": "2026-11-20T00:00:00Z", "summary": "bad chunks", "affected": affected}
+    snapshot = tmp_path / "all.zip"
+    with zipfile.ZipFile(snapshot, "w") as archive:
+        archive.writestr("GHSA-h11.json", json.dumps(entry))
+    told = json.loads(run("--config", str(path), "--json", "--advisories", str(snapshot)).stdout)
+    [found] = [each for each in told["findings"] if each["check"] == "vulnerabilities"]
+    assert (found["level"], found["fix"]) == ("fail", "upgrade h11 to 99")
+    done = run("--config", str(path), "--advisories", str(tmp_path / "nowhere.zip"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere.zip: cannot be read" in done.stderr
