@@ -368,13 +368,13 @@ C = TypeVar("C", GatewayConfig, ReceiverConfig, SiteConfig)
 
 
 def load(path: Path, model: type[C]) -> C:
-    """Read `path` as `model`.
+    """Read `path` as `model`; relative paths in what a link leads to start where it leads.
 
     Raises `ConfigError` that names the file and every wrong key.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        return model.model_validate(document, context=path.parent)
+        return model.model_validate(document, context=(path.resolve() if path.is_symlink() else path).parent)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

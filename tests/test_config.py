@@ -46,6 +46,14 @@ def test_an_unknown_key_is_an_error_that_names_file_and_key(gateway_toml: Path) 
         load(gateway_toml, GatewayConfig)
 
 
+def test_relative_paths_start_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "receiver.toml").write_text((SHIPPED / "receiver.toml").read_text())
+    (tmp_path / "receiver.toml").symlink_to("site/receiver.toml")
+    config = load(tmp_path / "receiver.toml", ReceiverConfig)
+    assert config.receiver.registry == tmp_path / "site" / "registry.json"
+
+
 @pytest.mark.parametrize(
     ("key", "line"),
     [

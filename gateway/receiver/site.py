@@ -115,7 +115,7 @@ def create(
         with closing(partial.authority()) as authority:
             new_generation(partial, authority, passphrase=passphrase, now=now, active=now)
             maintain(partial, authority, now=now)
-        _give_to_broker(partial)
+        _give_to_services(partial)
         if root.exists():
             root.rmdir()
         partial.root.rename(root)
@@ -230,7 +230,7 @@ def _write_broker(partial: Site, root: Path, port: int) -> None:
     final = Site(root).broker
     values = {
         "LISTEN": port,
-        "USER": broker_user(),
+        "USER": _account("mosquitto"),
         "PKI": final,
         "ACL": final / "acl",
         "STATE": final / "state",
@@ -259,20 +259,19 @@ def _write_receiver(site: Site, passphrase: bytes | None, now: dt.datetime) -> N
     SqliteStore.open(site.receiver / "state").close()
 
 
-def broker_user() -> str:
-    """Who mosquitto becomes: itself where root installs a site, else whoever does."""
+def _account(name: str) -> str:
+    """Who a service becomes: the account `name` where root installs a site and there is one, else whoever installs."""
     me = getpass.getuser()
-    if me != "root":
-        return me
-    return "mosquitto" if any(each.pw_name == "mosquitto" for each in pwd.getpwall()) else me
+    return name if me == "root" and any(each.pw_name == name for each in pwd.getpwall()) else me
 
 
-def _give_to_broker(site: Site) -> None:
-    """Let the account that mosquitto becomes read its files, where that is another one."""
-    user = broker_user()
-    if user != getpass.getuser():
-        for path in (site.broker, *site.broker.rglob("*")):
-            shutil.chown(path, user, user)
+def _give_to_services(site: Site) -> None:
+    """Let the accounts that mosquitto and the receiver run as read their files, where those are others."""
+    receiver = (site.root / "receiver.toml", site.receiver, *site.receiver.rglob("*")) if site.receiver.exists() else ()
+    for name, paths in {"mosquitto": (site.broker, *site.broker.rglob("*")), "iomt-receiver": receiver}.items():
+        if (user := _account(name)) != getpass.getuser():
+            for path in paths:
+                shutil.chown(path, user, user)
 
 
 def _render(name: str, path: Path, values: dict[str, object]) -> None:

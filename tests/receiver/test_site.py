@@ -78,7 +78,7 @@ def test_a_site_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "keys.cbor")
 
-    monkeypatch.setattr("gateway.receiver.site._give_to_broker", full)
+    monkeypatch.setattr("gateway.receiver.site._give_to_services", full)
     with pytest.raises(ConfigError, match="No space left on device"):
         make(tmp_path / "site")
     assert not (tmp_path / "site").exists()
