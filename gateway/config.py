@@ -5,7 +5,7 @@
 
 import os
 import tomllib
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -232,6 +232,17 @@ class ControlSection(_Section):
     admin_group: str = ""
 
 
+class FirewallSection(_Section):
+    """Whom `firewall print` lets through beside brokers and enrolment; time servers may be networks, too."""
+
+    dns: tuple[IPv4Address | IPv6Address, ...] = ()
+    ntp: tuple[Annotated[str, Field(pattern=r"^[^\s\"]+$")], ...] = ()
+    outbound: tuple[Endpoint, ...] = ()
+    monitoring: tuple[IPv4Network | IPv6Network, ...] = ()
+    ssh: tuple[IPv4Network | IPv6Network, ...] = ()
+    ssh_port: int = Field(default=22, ge=1, le=65_535)
+
+
 class LogSection(_Section):
     """What is told on standard error."""
 
@@ -265,6 +276,7 @@ class GatewayConfig(_Section):
     clock: ClockSection = ClockSection()
     control: ControlSection = ControlSection()
     metrics: MetricsSection = MetricsSection()
+    firewall: FirewallSection = FirewallSection()
     log: LogSection = LogSection()
 
 

@@ -14,6 +14,7 @@ from gateway.cli import (
     decode,
     doctor,
     enrol,
+    firewall,
     identity,
     outbox,
     prove,
@@ -30,7 +31,22 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"iomt-gateway {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for group in (daemon, doctor, acts, config, certs, decode, capture, outbox, prove, vectors, enrol, identity, wipe):
+    for group in (
+        daemon,
+        doctor,
+        acts,
+        config,
+        certs,
+        decode,
+        capture,
+        outbox,
+        prove,
+        vectors,
+        enrol,
+        identity,
+        firewall,
+        wipe,
+    ):
         group.add_parser(commands)
     return top
 
