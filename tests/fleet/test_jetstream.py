@@ -6,26 +6,21 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
 
-from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection
-from gateway.envelope.keys import signer_for
+from gateway.config import JetStreamSection
 from gateway.errors import BrokerUnreachableError, ConfigError, TlsRefusedError, UplinkError
-from gateway.identity.files import load_private_key, load_recipient_key, load_registry
 from gateway.identity.tls import client_context
 from gateway.lab.nats import Nodes, program
 from gateway.lab.pki import make_dev_pki
 from gateway.observe.metrics import ReceiverMetrics
-from gateway.receiver.intake import Intake
 from gateway.receiver.jetstream import STREAM, JetStream, connect, init_stream
 from gateway.receiver.sqlite import SqliteStore
-from gateway.receiver.worker import Receiver
-from gateway.uplink.mqtt import Connection
-from tests.receiver.test_worker import GATEWAY, bundles, receipts_until, running, until, value
+from tests.receiver.serving import GATEWAY, bundles, gateway, made_pki, receipts_until, receiving, until, value
 
 pytestmark = pytest.mark.skipif(
     program() is None, reason="nats-server is not installed; on Debian: apt install nats-server"
@@ -35,9 +30,7 @@ START_S = 60.0
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("pki")
-    make_dev_pki(directory, [GATEWAY])
-    return directory
+    return made_pki(tmp_path_factory.mktemp("pki"))
 
 
 @pytest.fixture
@@ -68,46 +61,10 @@ async def prepared(nodes: Nodes, pki: Path) -> JetStreamSection:
             return section
 
 
-def connection(pki: Path, endpoint: str, *, client_id: str = GATEWAY) -> Connection:
-    keys = pki / "gateways" / GATEWAY
-    return Connection(
-        endpoint,
-        client_id=client_id,
-        tls=client_context(pki / "ca.crt", keys / "tls.crt", keys / "tls.key"),
-        keepalive_s=20,
-        timeout_s=10,
-        clean_start=True,
-        session_expiry_s=0,
-        receive_maximum=100,
-        will=None,
-    )
-
-
-@asynccontextmanager
-async def worker(
+def worker(
     pki: Path, directory: Path, nodes: Nodes, section: JetStreamSection
-) -> AsyncIterator[tuple[SqliteStore, ReceiverMetrics]]:
-    store, metrics = SqliteStore.open(directory), ReceiverMetrics()
-    recipient = load_recipient_key(pki / "recipient.key")
-    receiver = Receiver(
-        ReceiverBrokerSection(endpoints=nodes.mqtt, backoff_max_s=0.5),
-        IngestSection(receive_maximum=64),
-        tls=tls(pki),
-        intake=Intake(
-            store=store,
-            registry=load_registry(pki / "registry.json"),
-            recipient_keys={recipient.kid: recipient},
-            signer=signer_for(load_private_key(pki / "receipt.key")),
-            parked_limit=10,
-            parked_per_gateway=10,
-        ),
-        key_list=(pki / "keys.cbor").read_bytes(),
-        metrics=metrics,
-        jetstream=section,
-    )
-    async with running(receiver.run()):
-        yield store, metrics
-    store.close()
+) -> AbstractAsyncContextManager[tuple[SqliteStore, ReceiverMetrics]]:
+    return receiving(pki, directory, *nodes.mqtt, jetstream=section, receive_maximum=64)
 
 
 async def published(pki: Path, nodes: Nodes, data: list[bytes]) -> None:
@@ -117,10 +74,10 @@ async def published(pki: Path, nodes: Nodes, data: list[bytes]) -> None:
     while rest:
         for endpoint in nodes.mqtt:
             try:
-                async with connection(pki, endpoint) as gateway:
+                async with gateway(pki, endpoint) as sender:
                     while rest:
                         async with asyncio.timeout(5):
-                            await gateway.publish(f"v1/gw/{GATEWAY}/up/data", rest[0])
+                            await sender.publish(f"v1/gw/{GATEWAY}/up/data", rest[0])
                         rest.pop(0)
             except (UplinkError, TimeoutError):
                 assert time.monotonic() < deadline, nodes.last_words()
@@ -132,12 +89,12 @@ async def test_bundles_are_committed_and_receipted_and_acknowledged(pki: Path, n
     await published(pki, nodes, data[:2])
     async with (
         worker(pki, tmp_path / "state", nodes, section) as (store, metrics),
-        connection(pki, nodes.mqtt[0]) as gateway,
+        gateway(pki, nodes.mqtt[0]) as sender,
     ):
-        await gateway.subscribe(f"v1/gw/{GATEWAY}/down/#")
+        await sender.subscribe(f"v1/gw/{GATEWAY}/down/#")
         for each in data[2:]:
-            await gateway.publish(f"v1/gw/{GATEWAY}/up/data", each)
-        receipts = await receipts_until(gateway, pki, 4)
+            await sender.publish(f"v1/gw/{GATEWAY}/up/data", each)
+        receipts = await receipts_until(sender, pki, 4)
         assert receipts[-1].ranges[0].first == 0
         assert store.summary()["gateways"][GATEWAY]["bundles"] == 5
         await until(lambda: value(metrics, "messages_total") == 5)
@@ -153,9 +110,9 @@ async def test_the_key_list_is_retained_for_gateways_that_connect_later(
         await until(lambda: value(metrics, "online"))
         await published(pki, nodes, bundles(pki, 1))
         await until(lambda: value(metrics, "stored_bundles_total"))
-    async with connection(pki, nodes.mqtt[1]) as gateway, asyncio.timeout(10):
-        await gateway.subscribe(f"v1/gw/{GATEWAY}/down/keys")
-        [message] = await gateway.receive(1)
+    async with gateway(pki, nodes.mqtt[1]) as listener, asyncio.timeout(10):
+        await listener.subscribe(f"v1/gw/{GATEWAY}/down/keys")
+        [message] = await listener.receive(1)
         assert message.payload == (pki / "keys.cbor").read_bytes()
 
 
@@ -184,7 +141,7 @@ async def test_what_a_worker_took_and_never_acknowledged_goes_to_another(pki: Pa
     await published(pki, nodes, data)
 
     def transport() -> JetStream:
-        retain = connection(pki, nodes.mqtt[0], client_id=os.urandom(4).hex())
+        retain = gateway(pki, nodes.mqtt[0], client_id=os.urandom(4).hex())
         return JetStream(section, tls=tls(pki), timeout_s=5, retain=retain)
 
     async with transport() as first:
@@ -214,7 +171,7 @@ async def test_a_stream_that_is_missing_stops_a_worker_with_the_way_out(pki: Pat
     section = await prepared(nodes, pki)
     async with await connect(nodes.servers, tls=tls(pki), timeout_s=5) as client:
         await client.jetstream().delete_stream(STREAM)
-    retain = connection(pki, nodes.mqtt[0])
+    retain = gateway(pki, nodes.mqtt[0])
     with pytest.raises(ConfigError, match="init-stream"):
         async with JetStream(section, tls=tls(pki), timeout_s=5, retain=retain):
             pass

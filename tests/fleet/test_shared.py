@@ -8,19 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import IngestSection, ReceiverBrokerSection
-from gateway.envelope.keys import signer_for
-from gateway.identity.files import load_private_key, load_recipient_key, load_registry
-from gateway.identity.tls import client_context
 from gateway.lab import mosquitto, pki
 from gateway.lab.process import Child
 from gateway.lab.site import free_port
 from gateway.observe.metrics import ReceiverMetrics
 from gateway.receiver.ca.issue import profiles
-from gateway.receiver.intake import Intake
 from gateway.receiver.sqlite import SqliteStore
-from gateway.receiver.worker import Receiver
-from tests.receiver.test_worker import GATEWAY, bundles, gateway, receipts_until, running, until, value
+from tests.receiver.serving import (
+    GATEWAY,
+    bundles,
+    connected,
+    gateway,
+    made_pki,
+    receipts_until,
+    receiving,
+    until,
+    value,
+)
 
 pytestmark = pytest.mark.skipif(
     mosquitto.program() is None, reason="mosquitto is not installed; on Debian: apt install mosquitto"
@@ -31,8 +35,7 @@ WORKERS = ("receiver.1", "receiver.2")
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     """A throw-away PKI with a certificate for each worker."""
-    directory = tmp_path / "pki"
-    pki.make_dev_pki(directory, [GATEWAY])
+    directory = made_pki(tmp_path / "pki")
     now = dt.datetime.now(dt.UTC)
     for name in WORKERS:
         issuer = pki._make_ca(directory, now)
@@ -58,27 +61,9 @@ async def port(keys: Path, tmp_path: Path) -> AsyncIterator[int]:
 async def worker(
     name: str, keys: Path, directory: Path, port: int
 ) -> AsyncIterator[tuple[SqliteStore, ReceiverMetrics]]:
-    store, metrics = SqliteStore.open(directory), ReceiverMetrics()
-    recipient = load_recipient_key(keys / "recipient.key")
-    receiver = Receiver(
-        ReceiverBrokerSection(endpoints=(f"127.0.0.1:{port}",), backoff_max_s=0.5, client_id=name, share="workers"),
-        IngestSection(receive_maximum=8),
-        tls=client_context(keys / "ca.crt", keys / f"{name}.crt", keys / f"{name}.key"),
-        intake=Intake(
-            store=store,
-            registry=load_registry(keys / "registry.json"),
-            recipient_keys={recipient.kid: recipient},
-            signer=signer_for(load_private_key(keys / "receipt.key")),
-            parked_limit=100,
-            parked_per_gateway=100,
-        ),
-        key_list=(keys / "keys.cbor").read_bytes(),
-        metrics=metrics,
-    )
-    async with running(receiver.run()):
-        await until(lambda: value(metrics, "online"))
+    async with receiving(keys, directory, f"127.0.0.1:{port}", name=name, share="workers") as (store, metrics):
+        await connected(metrics)
         yield store, metrics
-    store.close()
 
 
 async def test_two_workers_divide_the_bundles_and_one_that_returns_takes_up_what_waited(
@@ -86,7 +71,7 @@ async def test_two_workers_divide_the_bundles_and_one_that_returns_takes_up_what
 ) -> None:
     data = bundles(keys, 120)
     state = tmp_path / "state"
-    async with worker(WORKERS[0], keys, state, port) as (store, first), gateway(keys, port) as sender:
+    async with worker(WORKERS[0], keys, state, port) as (store, first), gateway(keys, f"127.0.0.1:{port}") as sender:
         await sender.subscribe(f"v1/gw/{GATEWAY}/down/receipt")
         async with worker(WORKERS[1], keys, state, port) as (_, second):
             await asyncio.gather(*(sender.publish(f"v1/gw/{GATEWAY}/up/data", each) for each in data[:80]))

@@ -1,40 +1,37 @@
 """The receiver behind a broker: persistent session, acknowledgement after the commit, receipts at once."""
 
 import asyncio
-import os
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.config import IngestSection, ReceiverBrokerSection, ReceiverConfig
-from gateway.envelope.keys import signer_for
-from gateway.envelope.receipt import decode_receipt
-from gateway.envelope.seal import ChainWriter
+from gateway.config import ReceiverConfig
 from gateway.errors import IdentityError
-from gateway.identity.files import load_private_key, load_recipient_key, load_registry, verify_key
-from gateway.identity.tls import client_context
 from gateway.lab.broker import DemoBroker
-from gateway.lab.pki import make_dev_pki
-from gateway.model import Batch, Receipt, Record
 from gateway.observe.metrics import ReceiverMetrics
-from gateway.receiver.intake import Intake
 from gateway.receiver.sqlite import DATABASE, SqliteStore
-from gateway.receiver.worker import Receiver, run
+from gateway.receiver.worker import run
 from gateway.uplink.mqtt import Connection
-
-GATEWAY = "gw-1"
+from tests.receiver import serving
+from tests.receiver.serving import (
+    GATEWAY,
+    bundles,
+    connected,
+    made_pki,
+    receipts_until,
+    receiving,
+    running,
+    until,
+    value,
+)
 
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("pki")
-    make_dev_pki(directory, [GATEWAY])
-    return directory
+    return made_pki(tmp_path_factory.mktemp("pki"))
 
 
 @pytest.fixture
@@ -45,98 +42,12 @@ async def broker(pki: Path) -> AsyncIterator[DemoBroker]:
     await broker.shutdown()
 
 
-@asynccontextmanager
-async def running(service: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(service)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-@asynccontextmanager
-async def receiver(pki: Path, directory: Path, port: int) -> AsyncIterator[tuple[SqliteStore, ReceiverMetrics]]:
-    store, metrics = SqliteStore.open(directory), ReceiverMetrics()
-    recipient = load_recipient_key(pki / "recipient.key")
-    worker = Receiver(
-        ReceiverBrokerSection(endpoints=(f"127.0.0.1:{port}",), backoff_max_s=0.5),
-        IngestSection(receive_maximum=8),
-        tls=client_context(pki / "ca.crt", pki / "receiver.crt", pki / "receiver.key"),
-        intake=Intake(
-            store=store,
-            registry=load_registry(pki / "registry.json"),
-            recipient_keys={recipient.kid: recipient},
-            signer=signer_for(load_private_key(pki / "receipt.key")),
-            parked_limit=10,
-            parked_per_gateway=10,
-        ),
-        key_list=(pki / "keys.cbor").read_bytes(),
-        metrics=metrics,
-    )
-    async with running(worker.run()):
-        yield store, metrics
-    store.close()
+def receiver(pki: Path, directory: Path, port: int) -> AbstractAsyncContextManager[tuple[SqliteStore, ReceiverMetrics]]:
+    return receiving(pki, directory, f"127.0.0.1:{port}")
 
 
 def gateway(pki: Path, port: int) -> Connection:
-    keys = pki / "gateways" / GATEWAY
-    return Connection(
-        f"127.0.0.1:{port}",
-        client_id=GATEWAY,
-        tls=client_context(pki / "ca.crt", keys / "tls.crt", keys / "tls.key"),
-        keepalive_s=20,
-        timeout_s=5,
-        clean_start=True,
-        session_expiry_s=0,
-        receive_maximum=100,
-        will=None,
-    )
-
-
-def bundles(pki: Path, count: int) -> list[bytes]:
-    writer = ChainWriter(
-        gateway=GATEWAY,
-        chain=os.urandom(16),
-        signer=signer_for(load_private_key(pki / "gateways" / GATEWAY / "sign.key")),
-        recipients=[load_recipient_key(pki / "recipient.key").recipient],
-        predecessor=None,
-        random=os.urandom,
-    )
-    now_ms = time.time_ns() // 1_000_000
-    batch = Batch(os.urandom(16), (Record("C0:00:00:00:00:01", 1, 55, -1, now_ms),))
-    return [writer.seal([batch], now_ms=now_ms)[0].data for _ in range(count)]
-
-
-def value(metrics: ReceiverMetrics, name: str) -> float | None:
-    return metrics.registry.get_sample_value(f"iomt_receiver_{name}")
-
-
-async def receipts_until(connection: Connection, pki: Path, last: int) -> list[Receipt]:
-    """Receipts as they come, until one covers bundle `last`."""
-    key = verify_key(load_private_key(pki / "receipt.key").public_key())
-    receipts: list[Receipt] = []
-    async with asyncio.timeout(10):
-        async for message in connection.messages():
-            message.ack()
-            if message.topic.endswith("/receipt"):
-                receipts.append(decode_receipt(message.payload, {key.kid: key}))
-                if any(each.last >= last for each in receipts[-1].ranges):
-                    break
-    return receipts
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise TimeoutError
-
-
-async def connected(metrics: ReceiverMetrics) -> None:
-    await until(lambda: value(metrics, "online"))
+    return serving.gateway(pki, f"127.0.0.1:{port}")
 
 
 async def test_bundles_are_committed_and_receipted_over_the_broker(
