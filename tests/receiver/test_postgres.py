@@ -2,9 +2,10 @@
 
 import multiprocessing
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from gateway.errors import StoreError
 from gateway.lab.postgres import Cluster
 from gateway.model import Batch
+from gateway.receiver import queries
 from gateway.receiver.plan import Message
 from gateway.receiver.postgres import schema
 from gateway.receiver.postgres.store import PostgresStore
 from gateway.receiver.store import next_incarnation
+from gateway.receiver.summary import summary
 from tests.receiver.conftest import NOW_MS, Box, Cloud, Database
 
 A, B = b"\x0a" * 16, b"\x0b" * 16
@@ -113,6 +116,24 @@ def test_a_server_that_crashed_costs_nothing(gw: Box, cloud: Cloud) -> None:
         server.start()
         taken = cloud.take(*messages)
         assert (len(taken.plan.bundles), taken.plan.redelivered) == (2, 1)
+
+
+def test_a_summary_is_one_snapshot_while_other_workers_commit(
+    gw: Box, other: Box, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Cloud(cloud.directory, cloud.boxes, cloud.postgres)
+    cloud.take(gw.tick())
+
+    def interrupted(rows: Callable[[str], list[tuple[Any, ...]]]) -> dict[str, Any]:
+        rows(queries.BUNDLES)
+        second.take(other.tick())
+        return summary(rows)
+
+    monkeypatch.setattr("gateway.receiver.postgres.store.summary", interrupted)
+    assert list(cloud.store.summary()["gateways"]) == ["gw-1"]
+    monkeypatch.undo()
+    assert list(cloud.store.summary()["gateways"]) == ["gw-1", "gw-2"]
+    second.store.close()
 
 
 def test_after_a_restore_every_worker_needs_the_new_incarnation(cloud: Cloud) -> None:

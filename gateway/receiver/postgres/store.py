@@ -93,8 +93,13 @@ class PostgresStore:
         return dict(self.rows(NEWEST))
 
     def summary(self) -> dict[str, Any]:
-        """For people: per gateway and stream what is here and what is missing."""
-        return summary(self.rows)
+        """For people: per gateway and stream what is here and what is missing, in one snapshot."""
+        with self._declared("cannot load") as connection:
+            connection.rollback()
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            found = summary(lambda query: connection.execute(query.encode()).fetchall())
+            connection.rollback()
+            return found
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What one of `queries` finds."""
