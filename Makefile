@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 DURATION ?= 30
 JSON ?= 0
 RUNS ?= 10000000
+HOSTILE ?= 1000000
 SOAK_KILLS ?= 1000
 SOAK_SECONDS ?= 1800
 SOAK_SEEDS ?= 1 2 3
 
-.PHONY: venv demo test lint types layers tests test-fleet test-bluez fuzz bench soak lock clean
+.PHONY: venv demo test lint types layers tests test-fleet test-hostile test-bluez fuzz bench soak lock clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -35,10 +36,13 @@ layers: venv
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/pytest --ignore=tests/fleet
+	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile
 
 test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosquitto, postgresql and nats-server
 	$(BIN)/pytest tests/fleet
+
+test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
+	HOSTILE=$(HOSTILE) $(BIN)/pytest tests/hostile
 
 test-bluez: venv  ## pairing, links and recovery on Debian's kernel and bluetoothd, in a QEMU guest
 	$(BIN)/python tests/bluez/run.py
