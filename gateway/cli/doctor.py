@@ -1,4 +1,4 @@
-"""`iomt-gateway doctor`: what is wrong with this box, by which evidence, and what mends it."""
+"""`iomt-gateway doctor` and `iomt-receiver doctor`: what is wrong, by which evidence, and what mends it."""
 
 import argparse
 import asyncio
@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.control.doctor.examine import examine
 from gateway.control.doctor.findings import Finding, Level
 
 _COLUMNS = 80
@@ -19,32 +18,47 @@ _INDENT = 6
 
 
 def add_parser(commands: common.Subparsers) -> None:
-    """Add the command."""
+    """Add the gateway's."""
+    text = "examine this box: clock, network, certificates, Bluetooth, disk; whether the gateway runs or not"
+    _add(commands, text, common.GATEWAY_CONFIG, _gateway)
+
+
+def add_receiver_parser(commands: common.Subparsers) -> None:
+    """Add the receiver's."""
+    text = "examine this machine: store, keys, certificates, broker; whether the receiver runs or not"
+    _add(commands, text, common.RECEIVER_CONFIG, _receiver)
+
+
+def _add(commands: common.Subparsers, text: str, config: Path, command: common.Command) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="examine this box: clock, network, certificates, Bluetooth, disk; whether the gateway runs or not",
-        description="Examine this box and change nothing. Run it as the service's user, or as root."
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. Changes nothing. Run it as the service's user, or as root."
         " Exit status: 0 nothing fails (warnings are told), 1 something does, 2 it could not be examined.",
     )
-    doctor.set_defaults(command=_doctor)
-    add_arguments(doctor, common.GATEWAY_CONFIG)
-
-
-def add_arguments(parser: argparse.ArgumentParser, config: Path) -> None:
-    """What every doctor takes."""
-    parser.add_argument("--config", type=Path, default=config, metavar="FILE", help=common.DEFAULT)
-    parser.add_argument(
+    doctor.add_argument("--config", type=Path, default=config, metavar="FILE", help=common.DEFAULT)
+    doctor.add_argument(
         "--advisories", type=Path, metavar="FILE", help="OSV's export of PyPI (all.zip): are versions vulnerable?"
     )
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    doctor.add_argument("--json", action="store_true", help="one line of JSON")
+    doctor.set_defaults(command=command)
 
 
-def _doctor(arguments: argparse.Namespace) -> int:
+def _gateway(arguments: argparse.Namespace) -> int:
+    from gateway.control.doctor.examine import examine
+
     now = dt.datetime.now(dt.UTC)
-    return tell(asyncio.run(examine(arguments.config, arguments.advisories, now)), as_json=arguments.json)
+    return _tell(asyncio.run(examine(arguments.config, arguments.advisories, now)), as_json=arguments.json)
 
 
-def tell(findings: Sequence[Finding], *, as_json: bool) -> int:
+def _receiver(arguments: argparse.Namespace) -> int:
+    from gateway.receiver.doctor import examine
+
+    now = dt.datetime.now(dt.UTC)
+    return _tell(examine(arguments.config, arguments.advisories, now), as_json=arguments.json)
+
+
+def _tell(findings: Sequence[Finding], *, as_json: bool) -> int:
     """Print findings; the exit status."""
     counts = Counter(each.level for each in findings)
     if as_json:

@@ -10,10 +10,12 @@ import pytest
 
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.site import free_port, write_configurations
+from gateway.receiver.fleet import new_recipient_key
+from gateway.receiver.sqlite import SqliteStore
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gateway.cli.gateway", "doctor", *arguments]
+def run(*arguments: str, program: str = "gateway") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"gateway.cli.{program}", "doctor", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -73,3 +75,32 @@ def test_versions_are_held_against_a_snapshot_of_advisories(path: Path, tmp_path
     done = run("--config", str(path), "--advisories", str(tmp_path / "nowhere.zip"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "nowhere.zip: cannot be read" in done.stderr
+
+
+def levels(*arguments: str) -> dict[str, str]:
+    told = json.loads(run("--json", *arguments, program="receiver").stdout)
+    return {each["check"]: each["level"] for each in told["findings"]}
+
+
+def test_a_receiver_is_examined_too(path: Path) -> None:
+    config = path.with_name("receiver.toml")
+    config.write_text(config.read_text().replace("localhost:8883", f"localhost:{free_port()}"))
+    arguments = ("--config", str(config))
+    found = levels(*arguments)
+    assert (found["store"], found["incarnation"], found["disk"]) == ("fail", "warn", "fail"), "nothing was made yet"
+    state = path.with_name("receiver-state")
+    state.mkdir(mode=0o700)
+    SqliteStore.open(state).close()
+    found = levels(*arguments)
+    assert [found[each] for each in ("configuration", "store", "incarnation", "disk", "key list", "signers")] == ["ok"] * 6
+    assert found["vulnerabilities"] == "warn"
+    [connect] = [check for check in found if check.endswith(" connect")]
+    assert found[connect] == "fail"
+
+
+def test_a_receiver_that_cannot_open_what_gateways_seal_fails(path: Path) -> None:
+    _, line = new_recipient_key()
+    path.with_name("recipient.key").write_bytes(line)
+    done = run("--config", str(path.with_name("receiver.toml")), program="receiver")
+    assert done.returncode == 1
+    assert "which nothing here opens" in " ".join(done.stdout.split())
