@@ -110,6 +110,7 @@ def _pipeline(outbox: Outbox, clock: Clock) -> Pipeline:
         heartbeat_s=60.0,
         online=lambda: False,
         clock=clock,
+        profile=lambda _: "plx",
     )
 
 

@@ -39,7 +39,8 @@ class Pipeline:
 
     `tick_ms` is how long a reading may wait while online, `offline_tick_ms` otherwise; 0 flushes at once and gathers
     only while the previous flush runs. Without readings one heartbeat is sealed every `heartbeat_s`; it names the
-    newest bundle of the urgent lane, and one follows every urgent flush.
+    newest bundle of the urgent lane, and one follows every urgent flush. `profile` says what kind of wearable has an
+    address.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Pipeline:
         heartbeat_s: float,
         online: Callable[[], bool],
         clock: Clock,
+        profile: Callable[[str], str],
     ) -> None:
         self.trouble: str | None = None
         """Why nothing can be made durable now."""
@@ -68,6 +70,7 @@ class Pipeline:
         self._heartbeat_s = heartbeat_s
         self._online = online
         self._clock = clock
+        self._profile = profile
         self._waiting = Waiting()
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -101,11 +104,12 @@ class Pipeline:
         self._arrived.set()
 
     def _count(self, records: Sequence[Record]) -> None:
-        kinds = Counter((record.metric, record.quality) for record in records)
-        for (code, quality), count in kinds.items():
+        kinds = Counter((record.device, record.metric, record.quality) for record in records)
+        for (device, code, quality), count in kinds.items():
             metric = METRICS.get(code)
             name = metric.name if metric else "unknown"
-            self._metrics.captured.labels(metric=name, quality=quality.name.lower()).inc(count)
+            labels = {"profile": self._profile(device), "metric": name, "quality": quality.name.lower()}
+            self._metrics.captured.labels(**labels).inc(count)
         backfilled = sum(_BACKFILLED in record.extras for record in records)
         self._metrics.backfilled.inc(backfilled)
 

@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 _DRAIN_S = 3.0
 _LOOK_S = 2.0
 """How often the system's clock is judged."""
+_UNKNOWN = "unknown"
+_CLOCK_SOURCES = ("ntp", "battery", "system", _UNKNOWN)
 
 
 class Gateway:
@@ -125,6 +127,7 @@ class Gateway:
             heartbeat_s=config.envelope.heartbeat_s,
             online=lambda: self.uplink.online,
             clock=self.clock,
+            profile=self._profile,
         )
         self.uplink.on_backlog = self.pipeline.begin_segment
         self.inventory = Inventory.load(state_dir / "devices.json")
@@ -250,6 +253,7 @@ class Gateway:
             _log.info(event.code, extra={"source": self.clock.source})
             if event.code == "clock-step":
                 self.clock_book.forget()
+                self.metrics.clock_step_seconds.set(int(event.details[-1] or 0) / 1000)
 
     def _tell_damage(self, missing: int) -> None:
         """Say how many bundles the medium has lost in all, each time there are more."""
@@ -307,6 +311,8 @@ class Gateway:
         self.metrics.outbox_bundles.set(stats.bundles)
         self.metrics.outbox_missing.set(stats.missing)
         self.metrics.clock_known.set(self.clock.source is not None)
+        for source in _CLOCK_SOURCES:
+            self.metrics.clock_source.labels(source=source).set(source == (self.clock.source or _UNKNOWN))
         self.metrics.clock_error_seconds.set(self.clock.error_ms() / 1000)
         self.metrics.outbox_oldest_seconds.set(self.clock.age_s(stats.oldest_ms))
         self.metrics.adapter_up.set(bool(self.bluetooth and self.bluetooth.adapter_up))
@@ -318,6 +324,9 @@ class Gateway:
         for backfill in Backfill:
             self.metrics.backfills.labels(state=backfill.value).set(backfills[backfill])
         return self.metrics.render()
+
+    def _profile(self, address: str) -> str:
+        return self.inventory.get(address).profile if address in self.inventory else _UNKNOWN
 
     def _unlinked(self) -> int:
         """How many wearables that should speak by themselves cannot."""
@@ -336,7 +345,7 @@ class Gateway:
             version=__version__,
             uptime_s=int(time.monotonic() - self._started),
             online=self.uplink.online,
-            clock=self.clock.source or "unknown",
+            clock=self.clock.source or _UNKNOWN,
             chain=self.writers[Lane.DATA].chain.hex(),
             bundles_waiting=stats.bundles,
             bytes_waiting=stats.bytes,

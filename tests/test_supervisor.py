@@ -154,7 +154,9 @@ async def test_a_box_that_boots_without_a_clock_says_so_and_tells_the_time_once_
     async with asyncio.timeout(10):
         await daemon.outbox.grown()
         assert daemon.clock.source is None
-        assert "iomt_gateway_clock_known 0.0" in (await metrics_page(site))
+        page = await metrics_page(site)
+        assert "iomt_gateway_clock_known 0.0" in page
+        assert 'iomt_gateway_clock_source{source="unknown"} 1.0' in page
         assert daemon.metrics.value("sealed_records_total") == 1
         shown = replace(shown, error_ms=12)
         while daemon.metrics.value("sealed_records_total") == 1:  # noqa: ASYNC110 - the count knows no event
@@ -163,11 +165,14 @@ async def test_a_box_that_boots_without_a_clock_says_so_and_tells_the_time_once_
     assert daemon.clock.source == "ntp"
     assert "iomt_gateway_clock_known 1.0" in page
     assert "iomt_gateway_clock_error_seconds 0.016" in page
+    assert 'iomt_gateway_clock_source{source="ntp"} 1.0' in page
+    assert 'iomt_gateway_clock_source{source="unknown"} 0.0' in page
     daemon.clock_book.seen("F0:00:00:00:00:01", Look(shown.wall_ms, shown.wall_ms, 1_000))
     shown = replace(shown, wall_ms=shown.wall_ms + 3_600_000)
     async with asyncio.timeout(10):
         while daemon.clock_book.get("F0:00:00:00:00:01"):  # noqa: ASYNC110 - the book knows no event
             await asyncio.sleep(0.05)
+        assert "iomt_gateway_clock_step_seconds 3600.0" in (await metrics_page(site))
     os.kill(os.getpid(), signal.SIGTERM)
     await task
 

@@ -13,8 +13,10 @@ LABELS: Final = {
     "code": "an event's code ([format](format.md))",
     "kind": "a security event's code ([format](format.md))",
     "metric": "what was measured ([profiles](profiles.md)), else `unknown`",
+    "profile": "the wearable's kind ([profiles](profiles.md)), else `unknown`",
     "python": "Python's version",
     "quality": "[quality](quality.md)",
+    "source": "`ntp`, `battery`, `system`, or `unknown` ([time](time.md))",
     "state": "a link's or transfer's state ([bluetooth](bluetooth.md))",
     "version": "this software's version",
 }

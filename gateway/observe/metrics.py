@@ -98,7 +98,9 @@ class GatewayMetrics(Metrics):
 
     def __init__(self) -> None:
         super().__init__()
-        self.captured = self._counter("captured_readings", "Readings taken from wearables", "metric", "quality")
+        self.captured = self._counter(
+            "captured_readings", "Readings taken from wearables", "profile", "metric", "quality"
+        )
         self.backfilled = self._counter("backfilled_readings", "Readings fetched from a wearable's own store")
         self.device_errors = self._counter("device_errors", "What wearables and radio got wrong", "cause")
         self.device_events = self._counter("device_events", "What became of wearables, links and the adapter", "code")
@@ -121,7 +123,9 @@ class GatewayMetrics(Metrics):
         self.outbox_missing = self._gauge("outbox_missing_bundles", "Bundles that the card has lost")
         self.outbox_oldest_seconds = self._gauge("outbox_oldest_age_seconds", "Age of the oldest such bundle")
         self.clock_known = self._gauge("clock_known", "1 while something vouches for the clock")
+        self.clock_source = self._gauge("clock_source", "1 for what vouches for the clock now", "source")
         self.clock_error_seconds = self._gauge("clock_error_seconds", "How far the clock may be off while it is known")
+        self.clock_step_seconds = self._gauge("clock_step_seconds", "By how much the clock was set when it last jumped")
         self.outbox_left_seconds = self._gauge("outbox_left_seconds", "How long the outbox lasts at the present pace")
         self.card_written_bytes = self._gauge("card_written_bytes", "What this process gave to the disk")
         self.card_bytes_per_record = self._gauge("card_bytes_per_record", "The same per record sealed")
@@ -141,7 +145,7 @@ class GatewayMetrics(Metrics):
         self.receipt_errors = self._counter("receipt_errors", "Receipts and key lists not believed", "cause")
         self.puback_seconds = self._histogram("uplink_puback_seconds", "From publish to the broker's acknowledgement")
         self.receipt_seconds = self._histogram("uplink_receipt_seconds", "From publish to the receiver's receipt")
-        _from_zero(self.device_events, "link-silent")
+        _from_zero(self.device_events, "adapter-reset", "adapter-reset-unit", "link-silent")
         _from_zero(self.security_events, *sorted(SECURITY_EVENTS))
         _from_zero(self.lost_records, "disk", "refused")
         _from_zero(self.holes, "capacity", "damaged", "disk")

@@ -92,7 +92,9 @@ def test_a_receiver_is_examined_too(path: Path) -> None:
     state.mkdir(mode=0o700)
     SqliteStore.open(state).close()
     found = levels(*arguments)
-    assert [found[each] for each in ("configuration", "store", "incarnation", "disk", "key list", "signers")] == ["ok"] * 6
+    assert [found[each] for each in ("configuration", "store", "incarnation", "disk", "key list", "signers")] == [
+        "ok"
+    ] * 6
     assert found["vulnerabilities"] == "warn"
     [connect] = [check for check in found if check.endswith(" connect")]
     assert found[connect] == "fail"

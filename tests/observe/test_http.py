@@ -27,12 +27,12 @@ async def ask(port: int, request: bytes) -> bytes:
 
 async def test_prometheus_reads_the_metrics() -> None:
     metrics = GatewayMetrics()
-    metrics.captured.labels(metric="glucose", quality="good").inc(3)
+    metrics.captured.labels(profile="cgm", metric="glucose", quality="good").inc(3)
     port = free_port()
     async with serve({"/metrics": Page(metrics.render)}, listen=f"127.0.0.1:{port}"):
         answer = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200")
-    assert b'iomt_gateway_captured_readings_total{metric="glucose",quality="good"} 3.0' in answer
+    assert b'iomt_gateway_captured_readings_total{metric="glucose",profile="cgm",quality="good"} 3.0' in answer
 
 
 async def test_a_client_that_says_nothing_does_not_block_the_next() -> None:

@@ -95,6 +95,7 @@ def build(clock: Clock, metrics: GatewayMetrics) -> Callable[[Outbox], Pipeline]
             heartbeat_s=0.05,
             online=lambda: True,
             clock=clock,
+            profile=lambda address: "cgm" if address.endswith(":01") else "unknown",
         )
 
     return make

@@ -119,12 +119,12 @@ async def test_security_events_and_sizes_are_counted(
     assert 2 * 100 < metrics.value("bundle_bytes_sum") <= outbox.stats().bytes
 
 
-async def test_readings_are_counted_by_metric_and_quality(pipeline: Pipeline, metrics: GatewayMetrics) -> None:
+async def test_readings_are_counted_by_profile_metric_and_quality(pipeline: Pipeline, metrics: GatewayMetrics) -> None:
     backfilled = Reading("F0:00:00:00:00:01", GLUCOSE, 101, 0, NOW_MS, extras=((Extra.BACKFILLED, 1),))
     pipeline.submit(STREAM, [reading(1), backfilled])
     await pipeline.flush()
     page = metrics.render().decode()
-    labels = f'{{metric="{METRICS[GLUCOSE].name}",quality="good"}}'
+    labels = f'{{metric="{METRICS[GLUCOSE].name}",profile="cgm",quality="good"}}'
     assert f"iomt_gateway_captured_readings_total{labels} 2.0" in page
     assert "iomt_gateway_backfilled_readings_total 1.0" in page
     assert "iomt_gateway_sealed_records_total 2.0" in page
