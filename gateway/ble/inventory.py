@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from gateway.ble.pairing import Security
 from gateway.ble.profiles import PROFILES
@@ -23,14 +32,16 @@ def _known(name: str) -> str:
     return name
 
 
-Profile = Annotated[str, AfterValidator(_known)]
+Profile = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": sorted(PROFILES)})]
 """A name in `profiles.PROFILES`."""
 
 _FORM = ConfigDict(extra="forbid", ser_json_bytes="hex", val_json_bytes="hex")
 _SCHEMA: Literal[2] = 2
 
 Text = Annotated[str, Field(max_length=128)]
-Stream = Annotated[bytes, Field(min_length=16, max_length=16)]
+Stream = Annotated[
+    bytes, Field(min_length=16, max_length=16), WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"})
+]
 _BONDS = {level.name.lower(): level for level in Security}
 
 
@@ -40,7 +51,12 @@ def _bond(name: object) -> Security:
     return _BONDS[str(name)]
 
 
-_Bond = Annotated[Security, BeforeValidator(_bond), PlainSerializer(lambda bond: bond.name.lower())]
+_Bond = Annotated[
+    Security,
+    BeforeValidator(_bond),
+    PlainSerializer(lambda bond: bond.name.lower()),
+    WithJsonSchema({"type": "string", "enum": list(_BONDS)}),
+]
 
 
 @dataclass(frozen=True, slots=True)

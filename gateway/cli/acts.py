@@ -32,14 +32,16 @@ def _log(arguments: argparse.Namespace) -> Path:
 
 def _verify(arguments: argparse.Namespace) -> int:
     path = _log(arguments)
-    heads = [head.hex() for _, head in verify(path)]
+    heads = {head.hex(): int(entry["no"]) for entry, head in verify(path)}
+    first = min(heads.values(), default=1)
     if arguments.head and arguments.head.lower() not in heads:
-        raise AuditError(f"{path}: has no entry {arguments.head}: it was rewritten after the cloud heard of that entry")
-    newest = heads[-1] if heads else None
+        older = f", or that entry is older than {first}, the oldest one kept" if first > 1 else ""
+        raise AuditError(f"{path}: has no entry {arguments.head}: it was rewritten after the cloud heard of it{older}")
+    newest = next(reversed(heads), None)
     if arguments.json:
-        print(json.dumps({"entries": len(heads), "head": newest}))
+        print(json.dumps({"entries": len(heads), "first": first, "head": newest}))
     else:
-        print(f"{len(heads)} entries, each follows the one before; head {newest or '-'}")
+        print(f"{len(heads)} entries from {first} on, each follows the one before; head {newest or '-'}")
     return 0
 
 

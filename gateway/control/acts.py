@@ -159,7 +159,7 @@ class Acts:
         if profile is None:
             profiles = self._heard.get(address, ())
             if len(profiles) != 1:
-                raise ControlError("invalid", f"{address}: scan again, or say its profile")
+                raise ControlError("not-heard", f"{address}: was not heard as one kind; scan again, or say its profile")
             [profile] = profiles
         await self._bluetooth.wearables.pair(address, profile)
         return await self.device(Call(address, None))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.ble.inventory import Device, Profile, Text
 from gateway.config import GatewayConfig
@@ -12,8 +12,16 @@ from gateway.config import GatewayConfig
 SOCKET = "control.sock"
 
 Address = Annotated[str, Field(pattern=r"^([0-9A-F]{2}:){5}[0-9A-F]{2}$")]
-_Utc = Annotated[int, Field(ge=0, lt=1 << 53)]
-_Slot = Annotated[int, Field(ge=0, le=255)]
+
+
+def _whole(number: object) -> object:
+    """JSON has one kind of number: 7.0 is 7."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+_Utc = Annotated[int, Field(ge=0, lt=1 << 53), BeforeValidator(_whole)]
+_Slot = Annotated[int, Field(ge=0, le=255), BeforeValidator(_whole)]
+_Passkey = Annotated[int, Field(ge=0, le=999_999), BeforeValidator(_whole)]
 
 
 class Body(BaseModel):
@@ -39,7 +47,7 @@ class PairingAnswer(Body):
     """No, or yes; with the six digits on the wearable's display, if that is what was asked."""
 
     yes: bool
-    number: int | None = Field(default=None, ge=0, le=999_999, exclude=True)
+    number: _Passkey | None = Field(default=None, exclude=True)
 
 
 class NewName(Body):

@@ -1,6 +1,6 @@
 """The control API's paths: who may call them, what they take and answer; the OpenAPI document is made of the table."""
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,7 +35,9 @@ class Route:
         return self.answer is AsyncGenerator
 
 
-_DEVICE = "/v1/devices/{address}"
+_JSON: Final = "application/json"
+_ADDRESS: Final = TypeAdapter(api.Address).json_schema()
+_DEVICE: Final = "/v1/devices/{address}"
 ROUTES: Final = (
     Route("GET", "/v1/status", Role.VIEWER, Acts.status, api.Status),
     Route("GET", "/v1/outbox", Role.VIEWER, Acts.outbox, OutboxStats),
@@ -70,31 +72,31 @@ def address_in(pattern: str, path: str) -> str | None:
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    trouble = TypeAdapter(api.Trouble)
     bodies = {route: TypeAdapter(route.body) for route in ROUTES if route.body}
     answers = {route: TypeAdapter(route.answer) for route in ROUTES if not route.streams}
     schemas, definitions = TypeAdapter.json_schemas(
         [(("takes", route), "validation", adapter) for route, adapter in bodies.items()]
         + [(("answers", route), "serialization", adapter) for route, adapter in answers.items()]
-        + [("trouble", "serialization", trouble)],
+        + [("trouble", "serialization", TypeAdapter(api.Trouble))],
         ref_template="#/components/schemas/{model}",
     )
-    failed = _content("application/json", schemas["trouble", "serialization"], "see `error` and `message`")
+    trouble = schemas["trouble", "serialization"]
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         answer = schemas.get((("answers", route), "serialization"))
-        good = _content("application/json", answer, "done") if answer else _content("text/event-stream", {}, "events")
+        good = _content(_JSON, answer, "done") if answer else _content("text/event-stream", {}, "events")
         operation: dict[str, Any] = {
             "operationId": route.handle.__name__,
             "summary": (route.handle.__doc__ or "").splitlines()[0],
             "description": f"For a {route.role.name.lower()}.",
-            "responses": {"200": good, "default": failed},
+            "x-role": route.role.name.lower(),
+            "responses": {"200": good}
+            | {str(status): _content(_JSON, trouble, meaning) for status, meaning in _troubles(route)},
         }
         if "{address}" in route.path:
-            where = {"name": "address", "in": "path", "required": True, "schema": {"type": "string"}}
-            operation["parameters"] = [where]
+            operation["parameters"] = [{"name": "address", "in": "path", "required": True, "schema": _ADDRESS}]
         if route in bodies:
-            body = _content("application/json", schemas[("takes", route), "validation"], "")
+            body = _content(_JSON, schemas[("takes", route), "validation"], "")
             operation["requestBody"] = {"required": True, "content": body["content"]}
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {
@@ -103,6 +105,17 @@ def openapi() -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": definitions.get("$defs", {})},
     }
+
+
+def _troubles(route: Route) -> Iterator[tuple[int, str]]:
+    yield 403, "no role for that"
+    if "{address}" in route.path:
+        yield 404, "no such wearable"
+    if route.body:
+        yield 422, "the body is wrong"
+    if route.role > Role.VIEWER:
+        yield 409, "a wearable or a person said no"
+        yield 503, "no adapter, or the audit log cannot be written"
 
 
 def _content(media_type: str, schema: dict[str, Any], description: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _JSON: Final = "application/json"
 _OPENAPI: Final = "/v1/openapi.json"
-_STATUS: Final = {"forbidden": 403, "not-found": 404, "method": 405, "invalid": 422}
+_STATUS: Final = {"forbidden": 403, "not-found": 404, "method": 405, "not-heard": 409, "invalid": 422}
 _ADAPTERS: Final = {route: TypeAdapter(route.answer) for route in ROUTES if not route.streams}
 
 
@@ -52,18 +52,17 @@ class Server:
             return await self._answer(request)
         except GatewayError as error:
             reason = error.reason if isinstance(error, ControlError) else error.cause
-            trouble = api.Trouble(reason, str(error))
-            return Response(_status(error), TypeAdapter(api.Trouble).dump_json(trouble), _JSON)
+            trouble = TypeAdapter(api.Trouble).dump_json(api.Trouble(reason, str(error)))
+            headers = (("Allow", ", ".join(self._methods(request.path))),) if reason == "method" else ()
+            return Response(_status(error), trouble, _JSON, headers)
 
     async def _answer(self, request: Request) -> Response:
         person = self._roles.person(request.credentials) if request.credentials else None
         if person is None:
             raise ControlError("forbidden", "you are in none of the groups of [control] in the gateway's configuration")
-        if page := self._pages.get(request.path):
-            if request.method != "GET":
-                raise ControlError("method", f"{request.path}: takes GET")
+        if (page := self._pages.get(request.path)) and request.method == "GET":
             return Response(200, page.render(), page.content_type)
-        route, address = _find(request)
+        route, address = self._find(request)
         if person.role < route.role:
             _log.warning("a call was refused", extra={"who": person.name, "call": f"{route.method} {route.path}"})
             groups = " or ".join(f"{role.name.lower()}_group" for role in Role if role >= route.role)
@@ -73,6 +72,18 @@ class Server:
         if isinstance(answer, AsyncGenerator):
             return Response(200, answer, "text/event-stream")
         return Response(200, _ADAPTERS[route].dump_json(answer), _JSON)
+
+    def _find(self, request: Request) -> tuple[Route, str]:
+        """Raises `ControlError` if there is no such path, or it does not take this method."""
+        for route, address in _fitting(request.path):
+            if route.method == request.method:
+                return route, address
+        if methods := self._methods(request.path):
+            raise ControlError("method", f"{request.path}: takes {', '.join(methods)}")
+        raise ControlError("not-found", f"{request.path}: there is no such path; {_OPENAPI} tells them all")
+
+    def _methods(self, path: str) -> list[str]:
+        return ["GET"] if path in self._pages else [route.method for route, _ in _fitting(path)]
 
     async def _act(self, route: Route, call: Call, person: Person) -> object:
         """Do what belongs in the audit log. An act that nobody waits for any more is `abandoned`."""
@@ -99,16 +110,8 @@ class Server:
         )
 
 
-def _find(request: Request) -> tuple[Route, str]:
-    """Raises `ControlError` if there is no such path, or it does not take this method."""
-    fitting = [(route, address) for route in ROUTES if (address := address_in(route.path, request.path)) is not None]
-    if not fitting:
-        raise ControlError("not-found", f"{request.path}: there is no such path; {_OPENAPI} tells them all")
-    for route, address in fitting:
-        if route.method == request.method:
-            return route, address
-    methods = ", ".join(route.method for route, _ in fitting)
-    raise ControlError("method", f"{request.path}: takes {methods}")
+def _fitting(path: str) -> list[tuple[Route, str]]:
+    return [(route, address) for route in ROUTES if (address := address_in(route.path, path)) is not None]
 
 
 def _body(route: Route, data: bytes) -> api.Body | None:

@@ -153,7 +153,8 @@ async def _converse(answer: Answer, reader: asyncio.StreamReader, writer: asynci
     if isinstance(response.body, bytes):
         headers.append(("Content-Length", str(len(response.body))))
         head = connection.send(h11.Response(status_code=response.status, headers=headers)) or b""
-        await _write(writer, head + (connection.send(h11.Data(data=response.body)) or b""))
+        body = b"" if request.method == "HEAD" else response.body
+        await _write(writer, head + (connection.send(h11.Data(data=body)) or b""))
     else:
         await _write(writer, connection.send(h11.Response(status_code=response.status, headers=headers)) or b"")
         await _while_listening(_stream(connection, response.body, writer), reader)

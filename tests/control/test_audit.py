@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.control import audit
 from gateway.control.audit import AuditLog, verify
 from gateway.errors import AuditError
 
@@ -45,6 +46,53 @@ async def test_an_entry_taken_away_is_missed(tmp_path: Path) -> None:
     path.write_bytes(lines[0] + lines[2])
     with pytest.raises(AuditError, match="line 2"):
         list(verify(path))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of some four entries, and two full ones kept."""
+    monkeypatch.setattr(audit, "FILE_BYTES", 900)
+    monkeypatch.setattr(audit, "FULL_FILES", 2)
+
+
+@pytest.mark.usefixtures("small")
+async def test_it_takes_bounded_room_and_says_itself_what_it_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = await filled(path, 30)
+    kept = list(verify(path))
+    assert len(list(tmp_path.iterdir())) == 3
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 4 * 900
+    assert kept[0][0]["no"] > 1
+    assert [entry["no"] for entry, _ in kept] == list(range(kept[0][0]["no"], log.count + 1))
+    again = AuditLog.open(path)
+    assert (again.head, again.count, again.fault) == (log.head, log.count, None)
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_full_file_taken_away_by_somebody_else_is_missed(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    await filled(path, 30)
+    oldest, newer = sorted(tmp_path.glob("audit-*.jsonl"))
+    away = newer.read_bytes()
+    newer.unlink()
+    with pytest.raises(AuditError, match="does not follow"):
+        list(verify(path))
+    newer.write_bytes(away)
+    list(verify(path))
+    oldest.unlink()
+    with pytest.raises(AuditError, match="entries were taken away"):
+        list(verify(path))
+    assert AuditLog.open(path).fault
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_power_cut_between_two_files_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = await filled(path, 5)
+    path.rename(tmp_path / f"audit-{log.count:010}.jsonl")
+    log = await filled(path, 1)
+    assert (log.fault, log.count) == (None, 6)
+    assert [entry["no"] for entry, _ in verify(path)] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_half_a_line_of_a_power_cut_is_taken_away(tmp_path: Path) -> None:
