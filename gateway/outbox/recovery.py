@@ -54,8 +54,8 @@ def recover(files: Files, path: Path, memory: Memory, before: Segment | None) ->
                         f"{path}: a segment of gateway {snapshot.gateway}, and this is gateway {memory.gateway}:"
                         " move it back to where it belongs, or give this gateway another directory"
                     )
-                if before is not None and before.number == segment.number - 1:
-                    _compare(before, memory.head, snapshot.head)
+                if before is not None:
+                    _compare(before, memory.head, snapshot.head, adjacent=before.number == segment.number - 1)
                 memory.head, state = snapshot.head, snapshot.state
                 memory.cursors = {cursor.device: cursor for cursor in snapshot.cursors}
             elif found.kind == FrameKind.BUNDLE:
@@ -67,11 +67,14 @@ def recover(files: Files, path: Path, memory: Memory, before: Segment | None) ->
     return segment, state
 
 
-def _compare(before: Segment, found: Link | None, told: Link | None) -> None:
-    """Compare where a segment ends with where the next one says that it ended."""
+def _compare(before: Segment, found: Link | None, told: Link | None, *, adjacent: bool) -> None:
+    """Compare where a segment ends with where a later one says that all had ended.
+
+    What should have come between shows only if no segment between them was let go.
+    """
     if found and told and found.chain == told.chain and told.no < found.no:
         before.forget_beyond(told)
-    else:
+    elif adjacent:
         _add_holes(before, _between(found, told))
 
 

@@ -110,6 +110,25 @@ async def test_what_a_failed_segment_did_keep_after_all_is_held_once(
         assert each.stats().missing == 0
 
 
+async def test_what_a_failed_segment_did_keep_stays_forgotten_where_the_process_ended_before_it_was_appended_again(
+    reopen: Callable[..., Outbox], seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = reopen()
+    outbox.append(seal())
+    await outbox.sync()
+    outbox.append(seal())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", Refusing(errno.EIO, os.fdatasync))
+        patch.setattr(os, "ftruncate", Refusing(errno.EIO, os.ftruncate))
+        with pytest.raises(OutboxWriteError):
+            await outbox.sync()
+        await outbox.roll()
+    for _ in range(3):
+        again = reopen()
+        assert [stored.link.no for stored in again.unreceipted(-1, 10)] == [0]
+        assert again.stats().missing == 0
+
+
 async def test_a_segment_has_its_name_only_once_it_is_durable(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
