@@ -16,13 +16,13 @@ from gateway.receiver.schema import TABLES
 from gateway.receiver.sqlite import DATABASE
 
 _LATEST = """
-SELECT device, metric, mantissa, exponent, max(time_ms), count(*), sum(backfilled) FROM reading_rows
+SELECT device, metric, mantissa, exponent, max(time_ms), count(*), sum(backfilled) FROM readings
 GROUP BY device, metric ORDER BY device, metric
 """
 _GAPS = "SELECT stream, count FROM gap_rows JOIN streams ON streams.id = stream_id"
 _EVENTS = "SELECT details FROM event_rows WHERE code = ? ORDER BY chain_id, seq"
 _SPAN_ITEMS = 5
-_ROWS = "SELECT device, metric, mantissa, exponent, time_ms, session, sequence, backfilled FROM reading_rows"
+_ROWS = "SELECT device, metric, mantissa, exponent, time_ms, session, sequence, backfilled FROM readings"
 
 
 @dataclass(frozen=True, slots=True)

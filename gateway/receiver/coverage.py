@@ -52,11 +52,11 @@ class Coverage:
         return self.runs[-1].last if self.runs else -1
 
     @property
-    def removed(self) -> frozenset[Run]:
-        """Runs that it began with and that are no more."""
-        return self._before.difference(self.runs)
+    def changed(self) -> list[Run]:
+        """Runs that it did not begin with: new ones, and those that are longer."""
+        return [run for run in self.runs if run not in self._before]
 
     @property
-    def added(self) -> frozenset[Run]:
-        """Runs that it did not begin with."""
-        return frozenset(self.runs) - self._before
+    def gone(self) -> set[int]:
+        """Where runs began that it began with, and where none begins any more."""
+        return {run.first for run in self._before} - {run.first for run in self.runs}

@@ -35,7 +35,7 @@ def load(database: sqlite3.Connection, bundles: Sequence[SignedBundle]) -> State
     return state
 
 
-def bundle_runs(database: sqlite3.Connection, chain_id: int) -> Coverage:
+def load_runs(database: sqlite3.Connection, chain_id: int) -> Coverage:
     """Which bundles of a chain are here, or explained."""
     select = "SELECT first, last, hash FROM bundle_runs WHERE chain_id = ?"
     return Coverage(Run(*run) for run in database.execute(select, (chain_id,)))
@@ -77,7 +77,7 @@ class _Loader:
         select = "SELECT id, signer FROM chains WHERE gateway = ? AND chain = ?"
         row: tuple[int, bytes | None] | None = self._database.execute(select, key).fetchone()
         if row is not None and key not in self._state.runs:
-            self._state.runs[key] = bundle_runs(self._database, row[0])
+            self._state.runs[key] = load_runs(self._database, row[0])
         return row
 
     def _bundles(self, key: ChainKey, chain_id: int, numbers: Iterable[int]) -> None:

@@ -53,8 +53,8 @@ SELECT streams.id, gateway, stream, patient FROM streams JOIN patients ON stream
 """
 EXPORT_PAGE = """
 SELECT chain_id, chain, seq, device, metric, mantissa, exponent, time_ms, quality, sequence, session, backfilled, extras
-FROM reading_rows JOIN chains ON chains.id = chain_id
-WHERE stream_id = ? AND (time_ms, chain_id, seq) > (?, ?, ?) AND received_ms >= ?
+FROM reading_rows JOIN sources ON sources.id = source_id JOIN chains ON chains.id = chain_id
+WHERE reading_rows.stream_id = ? AND (time_ms, chain_id, seq) > (?, ?, ?) AND received_ms >= ?
 ORDER BY time_ms, chain_id, seq LIMIT ?
 """
 """Readings of a stream beyond (time, chain, number), that arrived since."""
@@ -72,6 +72,7 @@ ERASE = (
     ("epoch parts", "DELETE FROM epoch_parts WHERE stream_id = ?"),
     ("epoch secrets", "DELETE FROM epoch_secrets WHERE stream_id = ?"),
     ("readings", "DELETE FROM reading_rows WHERE stream_id = ?"),
+    ("sources", "DELETE FROM sources WHERE stream_id = ?"),
     ("events", "DELETE FROM event_rows WHERE stream_id = ?"),
     ("gaps", "DELETE FROM gap_rows WHERE stream_id = ?"),
     ("runs", "DELETE FROM record_runs WHERE stream_id = ?"),

@@ -4,6 +4,7 @@ Its methods block; the worker calls them in a thread, one at a time. Several rec
 rests on what another one has changed meanwhile is refused.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from gateway.receiver.queries import NEWEST, READY
 from gateway.receiver.store import INCARNATION, Committed, StoredStream, next_incarnation, read_incarnation
 from gateway.receiver.summary import summary
 from gateway.receiver.writing import Writer
+
+_log = logging.getLogger(__name__)
 
 DATABASE = "receiver.db"
 
@@ -172,14 +175,27 @@ def reading(directory: Path) -> Iterator[Archive]:
 
 
 def _prepared(database: sqlite3.Connection, path: Path) -> bytes:
-    """The store id of a database of this version; creates the tables in an empty one."""
+    """The store id of a database of this version; creates the tables in an empty one, brings an older one to it."""
     with _declared(f"{path}: cannot be used"):
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             database.execute(f"PRAGMA {pragma}")
         if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
-            database.executescript(f"BEGIN IMMEDIATE; {schema.TABLES} COMMIT")
+            _script(database, schema.TABLES)
         version, store = database.execute("SELECT schema, store FROM store").fetchone()
+        if version == 1:
+            _log.warning("%s: is brought from schema 1 to %d, which may take a while", path, schema.VERSION)
+            _script(database, schema.FROM_1)
+            version = schema.VERSION
     if version != schema.VERSION:
         raise StoreError(f"{path}: has schema {version}; this receiver knows {schema.VERSION}")
     identity: bytes = store
     return identity
+
+
+def _script(database: sqlite3.Connection, statements: str) -> None:
+    """Run all of them or none."""
+    try:
+        database.executescript(f"BEGIN IMMEDIATE; {statements} COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")

@@ -16,7 +16,7 @@ from tests.receiver.conftest import NOW_MS, Box, Cloud, signer
 
 A, B = b"\x0a" * 16, b"\x0b" * 16
 DAY_MS = 86_400_000
-TABLES = ("readings", "epoch_parts", "epoch_secrets", "record_runs", "gaps", "patients")
+TABLES = ("readings", "epoch_parts", "epoch_secrets", "record_runs", "gaps", "patients", "sources")
 
 
 def forget(cloud: Cloud, stream: bytes = A, *, role: str = "eraser") -> str:

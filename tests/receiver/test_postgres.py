@@ -187,6 +187,7 @@ def test_retention_drops_whole_months_and_the_keys_of_what_it_dropped(gw: Box, c
     assert dropped == [f"{table}_2026{month}" for table in ("archive", "reading_rows") for month in ("06", "07")]
     assert cloud.rows("SELECT received_ms FROM readings ORDER BY 1") == [(months[1],), (months[2],)]
     assert cloud.rows("SELECT received_ms FROM epoch_secrets ORDER BY 1") == [(months[1],), (months[2],)]
+    assert cloud.rows("SELECT stream_id FROM sources ORDER BY 1") == [(2,), (3,)]
     assert cloud.rows("SELECT count(*) FROM bundle_links") == [(3,)]
     assert cloud.store.summary()["gateways"]["gw-1"]["missing_bundles"] == 0
     assert schema.retain(cloud.postgres.owner, days=40, now_ms=NOW_MS) == []

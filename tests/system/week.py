@@ -320,7 +320,7 @@ def measured(site: Site) -> list[Entry]:
 
 def stored(site: Site) -> list[Entry]:
     """What the receiver says."""
-    query = "SELECT device, metric, sequence, mantissa, exponent, time_ms, extras, backfilled FROM reading_rows"
+    query = "SELECT device, metric, sequence, mantissa, exponent, time_ms, extras, backfilled FROM readings"
     with closing(sqlite3.connect(site.receiver_state / DATABASE)) as database:
         rows = database.execute(query).fetchall()
     return [

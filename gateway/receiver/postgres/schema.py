@@ -21,6 +21,10 @@ _PARTITIONS = """
 SELECT relname, pg_get_expr(relpartbound, pg_class.oid) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
 WHERE inhparent IN ('iomt.reading_rows'::regclass, 'iomt.archive'::regclass) ORDER BY relname
 """
+_UNUSED_SOURCES = """
+DELETE FROM sources WHERE NOT EXISTS (
+    SELECT FROM reading_rows WHERE reading_rows.stream_id = sources.stream_id AND source_id = sources.id)
+"""
 
 
 def migrations() -> list[tuple[int, str, str]]:
@@ -67,6 +71,8 @@ def migrate(url: str) -> list[str]:
 def retain(url: str, *, days: int, now_ms: int) -> list[str]:
     """Drop every partition whose last moment is more than `days` ago, and the epochs and record marks of that time.
 
+    Devices and sessions of which no reading is left go with them.
+
     Returns the names of what was dropped. Raises `StoreError`.
     """
     cutoff_ms = now_ms - int(timedelta(days=days).total_seconds() * 1000)
@@ -74,12 +80,16 @@ def retain(url: str, *, days: int, now_ms: int) -> list[str]:
         connection.execute("SET LOCAL search_path TO iomt")
         # Whoever inserts meanwhile waits no longer than this; then it is tried again another day.
         connection.execute("SET LOCAL lock_timeout TO '10s'")
+        # What a worker has looked up of a gateway is there until it commits.
+        connection.execute("LOCK TABLE gateways IN EXCLUSIVE MODE")
         old = [name for name, bounds in connection.execute(_PARTITIONS).fetchall() if _end_ms(bounds) <= cutoff_ms]
         for name in old:
             connection.execute(psycopg.sql.SQL("DROP TABLE {}").format(psycopg.sql.Identifier(name)))
         for table in ("device_records", "epoch_secrets", "epoch_parts", "event_rows", "gap_rows", "boot_times"):
             statement = psycopg.sql.SQL("DELETE FROM {} WHERE received_ms < %s")
             connection.execute(statement.format(psycopg.sql.Identifier(table)), (_month_start_ms(cutoff_ms),))
+        if old:
+            connection.execute(_UNUSED_SOURCES)
         return old
 
 

@@ -1,5 +1,7 @@
 """What the writer says to PostgreSQL: each statement takes its rows as one array a column, or by COPY."""
 
+from gateway.receiver.rows import READING
+
 CHAINS = """
 INSERT INTO chains (gateway, chain, signer) SELECT * FROM unnest(%s::text[], %s::bytea[], %s::bytea[])
 ON CONFLICT (gateway, chain) DO UPDATE SET signer = coalesce(chains.signer, excluded.signer)
@@ -18,6 +20,14 @@ JOIN streams USING (gateway, stream)
 """
 NEW_STREAMS = """
 INSERT INTO streams (gateway, stream) SELECT * FROM unnest(%s::text[], %s::bytea[]) RETURNING gateway, stream, id
+"""
+FIND_SOURCES = """
+SELECT wanted.*, id FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS wanted (stream_id, device, session)
+JOIN sources USING (stream_id, device) WHERE sources.session IS NOT DISTINCT FROM wanted.session
+"""
+NEW_SOURCES = """
+INSERT INTO sources (stream_id, device, session) SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[])
+RETURNING stream_id, device, session, id
 """
 EPOCH_PARTS = (
     "INSERT INTO epoch_parts SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[])"
@@ -43,22 +53,22 @@ INSERT INTO record_runs SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::big
 ON CONFLICT (chain_id, stream_id, first) DO UPDATE SET last = excluded.last
 """
 DEVICE_RECORDS = """
-INSERT INTO device_records SELECT * FROM unnest(%s::bigint[], %s::bytea[], %s::bigint[])
-ON CONFLICT DO NOTHING RETURNING stream_id, record
+INSERT INTO device_records
+SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::bigint[])
+ON CONFLICT DO NOTHING RETURNING source_id, metric, sequence, mantissa, exponent
 """
-COPY_READINGS = """
-COPY reading_rows (stream_id, chain_id, seq, metric, mantissa, time_ms, sequence, received_ms, exponent, quality,
-    backfilled, device, session, extras) FROM STDIN (FORMAT BINARY)
-"""
-READING_TYPES = ("int8",) * 8 + ("int2",) * 3 + ("text",) * 3
+COPY_READINGS = f"COPY reading_rows ({', '.join(READING)}) FROM STDIN (FORMAT BINARY)"
+READING_TYPES = ("int8",) * 9 + ("int2",) * 3 + ("text",)
 COPY_LINKS = "COPY bundle_links (chain_id, no, received_ms, hash, prev) FROM STDIN (FORMAT BINARY)"
 COPY_ARCHIVE = "COPY archive (chain_id, no, received_ms, sign1) FROM STDIN (FORMAT BINARY)"
 COPY_EVENTS = """
 COPY event_rows (stream_id, chain_id, seq, time_ms, code, details, received_ms) FROM STDIN (FORMAT BINARY)
 """
+EVENT_TYPES = ("int8", "int8", "int8", "int8", "text", "text", "int8")
 COPY_GAPS = """
 COPY gap_rows (stream_id, chain_id, first, count, cause, from_ms, to_ms, received_ms) FROM STDIN (FORMAT BINARY)
 """
+GAP_TYPES = ("int8", "int8", "int8", "int8", "text", "int8", "int8", "int8")
 UNPARK = """
 DELETE FROM parked USING unnest(%s::text[], %s::bytea[], %s::bigint[], %s::bytea[]) AS gone (gateway, chain, no, hash)
 WHERE parked.gateway = gone.gateway AND parked.chain = gone.chain AND parked.no = gone.no AND parked.hash = gone.hash

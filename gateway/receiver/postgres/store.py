@@ -40,6 +40,8 @@ _OPTIONS = " ".join(
 )
 _AGREE = "UPDATE store SET incarnation = greatest(incarnation, %s) RETURNING store, incarnation"
 
+_ERASE_MARKS = "DELETE FROM device_records WHERE source_id IN (SELECT id FROM sources WHERE stream_id = ?)"
+
 
 class PostgresStore:
     """A `Store` in the schema `iomt` of a PostgreSQL database.
@@ -121,7 +123,7 @@ class PostgresStore:
         with self._declared("cannot erase") as connection:
             connection.rollback()
             connection.execute(LOCK, ([stream.gateway],))
-            steps = (*queries.ERASE, ("record marks", "DELETE FROM device_records WHERE stream_id = ?"))
+            steps = (("record marks", _ERASE_MARKS), *queries.ERASE)
             gone = {}
             for value, each in ((stream.number, steps), (stream.gateway, queries.ERASE_WAITING)):
                 for what, statement in each:

@@ -1,30 +1,29 @@
 """Writes a plan into PostgreSQL by COPY and arrays, inside a transaction that is already open."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import sha256
-from itertools import count, repeat
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 
 from psycopg import Connection
 
-from gateway.model import Gap
-from gateway.receiver.coverage import Coverage, Run
-from gateway.receiver.plan import ChainKey, NewPart, Plan, Quarantined, ReadingColumns, SeriesKey
+from gateway.receiver.coverage import Coverage
+from gateway.receiver.plan import Plan, Quarantined
 from gateway.receiver.postgres import statements
 from gateway.receiver.postgres.loading import coverages
 from gateway.receiver.postgres.times import correct
+from gateway.receiver.rows import READING, Row, Rows, bundle_runs
 from gateway.receiver.store import (
     QUARANTINE_BUNDLES,
     QUARANTINE_BUNDLES_PER_GATEWAY,
     QUARANTINE_BYTES,
     QUARANTINED_PAYLOAD_BYTES,
     Committed,
-    event_details,
 )
 
-Row = tuple[Any, ...]
-_Ids = Mapping[Any, int]
+_RECORD = itemgetter(*map(READING.index, ("source_id", "metric", "sequence", "mantissa", "exponent")))
+"""What makes a wearable's stored record the same one again."""
+_SEQUENCE = READING.index("sequence")
 
 
 class Writer:
@@ -33,20 +32,17 @@ class Writer:
     def __init__(self, connection: Connection, now_ms: int) -> None:
         self._connection = connection
         self._now_ms = now_ms
-        self._chain_ids: dict[ChainKey, int] = {}
-        self._stream_ids: dict[tuple[str, bytes], int] = {}
 
     def write(self, plan: Plan) -> Committed:
         """Write everything."""
-        self._chains(plan)
-        self._streams(plan)
-        self._bundles(plan)
-        self._bundle_runs(plan)
-        self._record_runs(plan.series)
-        repeated = self._readings(plan.parts)
-        self._events(plan.parts)
-        self._gaps(plan.parts)
-        self._times(plan)
+        rows = Rows(plan, self._now_ms)
+        self._numbers(rows)
+        self._bundles(plan, rows)
+        self._runs(rows)
+        repeated = self._readings(rows)
+        self._copy(statements.COPY_EVENTS, statements.EVENT_TYPES, rows.events())
+        self._copy(statements.COPY_GAPS, statements.GAP_TYPES, rows.gaps())
+        self._times(plan, rows)
         self._parked(plan)
         forks = self._many(
             statements.FORKS,
@@ -78,205 +74,76 @@ class Writer:
             for row in held:
                 copy.write_row(row)
 
-    def _chains(self, plan: Plan) -> None:
-        signers: dict[ChainKey, bytes | None] = {each.chain: None for each in plan.explained}
-        signers |= {each.chain: None for each in plan.tombstones}
-        signers |= {ChainKey(each.gateway, each.opened.chain): each.signer_kid for each in plan.epochs}
-        signers |= {ChainKey(each.gateway, each.chain): each.signer_kid for each in plan.bundles}
-        rows = self._returning(statements.CHAINS, ((*key, signer) for key, signer in signers.items()))
-        self._chain_ids = {ChainKey(gateway, chain): number for gateway, chain, number in rows}
-        self._many(
-            statements.OPENINGS,
-            (
-                (
-                    self._chain_id(b.gateway, b.chain),
-                    int(b.predecessor is None),
-                    *(b.predecessor or (None,) * 2),
-                    b.prev,
-                )
-                for b in plan.bundles
-                if b.no == 0
-            ),
-        )
-
-    def _chain_id(self, gateway: str, chain: bytes) -> int:
-        return self._chain_ids[ChainKey(gateway, chain)]
-
-    def _streams(self, plan: Plan) -> None:
-        wanted = {(key.gateway, key.stream) for key in plan.series}
-        wanted |= {(each.gateway, each.opened.stream) for each in plan.epochs}
-        wanted |= {(each.chain.gateway, each.stream) for each in plan.tombstones}
+    def _numbers(self, rows: Rows) -> None:
+        """Find the numbers of chains, streams and sources, and give new ones theirs."""
+        signers = ((*key, signer) for key, signer in rows.chains().items())
+        for gateway, chain_id, number in self._returning(statements.CHAINS, signers):
+            rows.chain_ids[gateway, chain_id] = number
         for statement in (statements.FIND_STREAMS, statements.NEW_STREAMS):
-            missing = sorted(wanted - self._stream_ids.keys())
+            missing = sorted(rows.streams() - rows.stream_ids.keys())
             for gateway, stream, number in self._returning(statement, missing):
-                self._stream_ids[gateway, stream] = number
+                rows.stream_ids[gateway, stream] = number
+        wanted = {(rows.stream_ids[each[:2]], each.device, each.session): each for each in rows.sources()}
+        for statement in (statements.FIND_SOURCES, statements.NEW_SOURCES):
+            missing_sources = [names for names, source in wanted.items() if source not in rows.source_ids]
+            for *names, number in self._returning(statement, missing_sources):
+                rows.source_ids[wanted[*names]] = number
 
-    def _bundles(self, plan: Plan) -> None:
-        places = [(self._chain_id(b.gateway, b.chain), b.no, self._now_ms) for b in plan.bundles]
+    def _bundles(self, plan: Plan, rows: Rows) -> None:
+        self._many(statements.OPENINGS, rows.openings())
+        places = [(rows.chain_ids[b.gateway, b.chain], b.no, self._now_ms) for b in plan.bundles]
         links = ((*place, b.hash, b.prev) for place, b in zip(places, plan.bundles, strict=True))
         self._copy(statements.COPY_LINKS, ("int8", "int8", "int8", "bytea", "bytea"), links)
         signed = ((*place, b.sign1) for place, b in zip(places, plan.bundles, strict=True))
         self._copy(statements.COPY_ARCHIVE, ("int8", "int8", "int8", "bytea"), signed)
-        epochs = [
-            (
-                (
-                    self._chain_id(each.gateway, each.opened.chain),
-                    each.opened.epoch,
-                    self._stream_ids[each.gateway, each.opened.stream],
-                    self._now_ms,
-                ),
-                each,
-            )
-            for each in plan.epochs
-        ]
+        epochs = [((*place, self._now_ms), each) for place, each in rows.epochs()]
         self._many(statements.EPOCH_PARTS, ((*place, each.part.data) for place, each in epochs))
         self._many(statements.EPOCH_SECRETS, ((*place, each.opened.secret, each.opened.salt) for place, each in epochs))
+        self._many(statements.TOMBSTONES, rows.tombstones())
 
-        self._many(
-            statements.TOMBSTONES,
-            (
-                (self._chain_ids[each.chain], each.epoch, self._stream_ids[each.chain.gateway, each.stream])
-                for each in plan.tombstones
-            ),
-        )
-
-    def _bundle_runs(self, plan: Plan) -> None:
-        changed: dict[int, Coverage] = {
-            self._chain_ids[key]: coverage
-            for key, coverage in plan.runs.items()
-            if key in self._chain_ids and (coverage.added or coverage.removed)
-        }
-        explained: dict[int, list[Run]] = {}
-        for each in plan.explained:
-            explained.setdefault(self._chain_ids[each.chain], []).append(each.run)
-        self._runs(changed)
+    def _runs(self, rows: Rows) -> None:
+        self._bundle_runs(rows.runs())
+        explained = rows.explained()
         if explained:
             known = coverages(self._connection, explained)
-            for number, runs in explained.items():
+            for chain_id, runs in explained.items():
                 for run in runs:
-                    known[number].add(run)
-            self._runs(known)
+                    known[chain_id].add(run)
+            self._bundle_runs(known)
+        gone, changed = rows.record_runs()
+        self._many(statements.DROP_RECORD_RUNS, gone)
+        self._many(statements.RECORD_RUNS, changed)
 
-    def _runs(self, changed: Mapping[int, Coverage]) -> None:
-        gone = ((number, run.first) for number, coverage in changed.items() for run in coverage.removed)
+    def _bundle_runs(self, runs: Mapping[int, Coverage]) -> None:
+        gone, changed = bundle_runs(runs)
         self._many(statements.DROP_BUNDLE_RUNS, gone)
-        self._many(
-            statements.BUNDLE_RUNS, ((number, *run) for number, coverage in changed.items() for run in coverage.added)
-        )
+        self._many(statements.BUNDLE_RUNS, changed)
 
-    def _record_runs(self, series: Mapping[SeriesKey, Coverage]) -> None:
-        changed = [(self._series_ids(key), coverage) for key, coverage in series.items() if coverage.added]
-        self._many(
-            statements.DROP_RECORD_RUNS, ((*ids, run.first) for ids, coverage in changed for run in coverage.removed)
-        )
-        self._many(
-            statements.RECORD_RUNS, ((*ids, run.first, run.last) for ids, coverage in changed for run in coverage.added)
-        )
-
-    def _series_ids(self, key: SeriesKey) -> tuple[int, int]:
-        return self._stream_ids[key.gateway, key.stream], self._chain_id(key.gateway, key.chain)
-
-    def _readings(self, parts: Iterable[NewPart]) -> int:
+    def _readings(self, rows: Rows) -> int:
         """Insert readings; how many were repeated."""
-        rows: list[Row] = []
-        for part in parts:
-            if isinstance(part.content, ReadingColumns):
-                rows += self._reading_rows(part, part.content)
-        fresh = self._fresh(rows)
+        arrived = list(chain.from_iterable(zip(*columns, strict=False) for columns in rows.readings()))
+        fresh = self._fresh(arrived)
         self._copy(statements.COPY_READINGS, statements.READING_TYPES, fresh)
-        return len(rows) - len(fresh)
-
-    def _reading_rows(self, part: NewPart, columns: ReadingColumns) -> Iterator[Row]:
-        stream_id, chain_id = self._series_ids(part.series)
-        return zip(
-            repeat(stream_id, part.count),
-            repeat(chain_id, part.count),
-            count(part.first),
-            columns.metric,
-            columns.mantissa,
-            columns.time_ms,
-            columns.sequence,
-            repeat(self._now_ms),
-            columns.exponent,
-            columns.quality,
-            columns.backfilled,
-            _texts(columns.device),
-            _texts(columns.session),
-            columns.extras,
-            strict=False,  # it counts and repeats without end
-        )
+        return len(arrived) - len(fresh)
 
     def _fresh(self, rows: list[Row]) -> list[Row]:
         """Leave out a wearable's stored records that their stream has already."""
-        marks = [_record(row) for row in rows]
-        marked = dict.fromkeys(mark for mark in marks if mark is not None)
-        if not marked:
+        records = [_RECORD(row) for row in rows if row[_SEQUENCE] is not None]
+        if not records:
             return rows
-        # Ordered, so that two workers never wait for each other crosswise.
-        new = set(self._returning(statements.DEVICE_RECORDS, ((*mark, self._now_ms) for mark in sorted(marked))))
+        marks = ((*record, self._now_ms) for record in dict.fromkeys(records))
+        new = set(self._returning(statements.DEVICE_RECORDS, marks))
         fresh = []
-        for row, mark in zip(rows, marks, strict=True):
-            if mark is None:
-                fresh.append(row)
-            elif mark in new:
-                new.remove(mark)
+        for row in rows:
+            record = _RECORD(row)
+            if row[_SEQUENCE] is None or record in new:
+                new.discard(record)
                 fresh.append(row)
         return fresh
 
-    def _events(self, parts: Iterable[NewPart]) -> None:
-        self._copy(
-            statements.COPY_EVENTS,
-            ("int8", "int8", "int8", "int8", "text", "text", "int8"),
-            (
-                (
-                    *self._series_ids(part.series),
-                    number,
-                    event.time_ms,
-                    _text(event.code),
-                    event_details(event),
-                    self._now_ms,
-                )
-                for part in parts
-                if isinstance(part.content, tuple)
-                for number, event in enumerate(part.content, part.first)
-            ),
-        )
-
-    def _gaps(self, parts: Iterable[NewPart]) -> None:
-        self._copy(
-            statements.COPY_GAPS,
-            ("int8", "int8", "int8", "int8", "text", "int8", "int8", "int8"),
-            (
-                (
-                    *self._series_ids(part.series),
-                    part.first,
-                    gap.count,
-                    _text(gap.cause),
-                    gap.from_ms,
-                    gap.to_ms,
-                    self._now_ms,
-                )
-                for part in parts
-                if isinstance(gap := part.content, Gap)
-            ),
-        )
-
-    def _times(self, plan: Plan) -> None:
+    def _times(self, plan: Plan, rows: Rows) -> None:
         """Correct the times of all records of each boot of which records or anchors are new."""
-        fresh = [
-            (
-                *self._series_ids(part.series),
-                time.no,
-                part.series.gateway,
-                time.boot,
-                time.boot_ms,
-                time.uncertainty_ms,
-                _sent_ms(part, time.no),
-                self._now_ms,
-            )
-            for part in plan.parts
-            for time in part.boot_times
-        ]
+        fresh = [(*row, sent_ms, self._now_ms) for row, sent_ms, _ in rows.boot_times()]
         self._many(statements.BOOT_TIMES, fresh)
         self._many(statements.ANCHORS, plan.anchors)
         boots = {(each.gateway, each.boot) for each in plan.anchors} | {(time[3], time[4]) for time in fresh}
@@ -317,31 +184,3 @@ class Writer:
         self._connection.execute(
             statements.FORGET_OLDEST, (QUARANTINE_BUNDLES, QUARANTINE_BYTES, QUARANTINE_BUNDLES_PER_GATEWAY)
         )
-
-
-def _record(row: Row) -> tuple[int, bytes] | None:
-    """What makes a wearable's stored record the same one again; None for what is not numbered by it."""
-    stream_id, _, _, metric, mantissa, _, sequence, _, exponent, _, _, device, session, _ = row
-    if sequence is None:
-        return None
-    identity = f"{device}\0{session or ''}\0{metric},{sequence},{mantissa},{exponent}"
-    return stream_id, sha256(identity.encode()).digest()[:16]
-
-
-def _sent_ms(part: NewPart, number: int) -> int:
-    """The time of a record as it came."""
-    place = number - part.first
-    if isinstance(part.content, ReadingColumns):
-        return part.content.time_ms[place]
-    return 0  # events are found by their number
-
-
-def _text(value: str) -> str:
-    """PostgreSQL's text holds no U+0000; the archive holds what was sent."""
-    return value.replace("\0", "\N{SYMBOL FOR NULL}")
-
-
-def _texts(column: list[Any]) -> list[Any]:
-    if any("\0" in value for value in set(column) if value):
-        return [value and _text(value) for value in column]
-    return column
