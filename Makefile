@@ -10,7 +10,7 @@ SOAK_KILLS ?= 1000
 SOAK_SECONDS ?= 1800
 SOAK_SEEDS ?= 1 2 3
 
-.PHONY: venv demo test lint types layers tests test-fleet test-hostile test-bluez fuzz bench soak lock clean
+.PHONY: venv demo test lint types layers tests test-fleet test-hostile test-tpm test-bluez fuzz bench soak lock clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -36,13 +36,17 @@ layers: venv
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile
+	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm
 
 test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosquitto, postgresql and nats-server
 	$(BIN)/pytest tests/fleet
 
 test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
 	HOSTILE=$(HOSTILE) $(BIN)/pytest tests/hostile
+
+test-tpm: venv  ## keys in a TPM 2.0; needs mosquitto, swtpm, tpm2-abrmd, tpm2-openssl, libtss2-dev and a C compiler
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tpm.txt
+	$(BIN)/pytest tests/tpm
 
 test-bluez: venv  ## pairing, links and recovery on Debian's kernel and bluetoothd, in a QEMU guest
 	$(BIN)/python tests/bluez/run.py

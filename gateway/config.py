@@ -87,7 +87,8 @@ class IdentitySection(_Section):
     fleet_root: FilePath
     key_list: FilePath
     enrolment: Annotated[str, Field(pattern=r"^(https://[^/]+)?$")] = ""
-    keys: Literal["file", "credential"] = "file"
+    keys: Literal["file", "credential", "tpm"] = "file"
+    tpm: Annotated[str, Field(pattern=r"^[a-z]+(:.+)?$")] = "device:/dev/tpmrm0"
 
 
 _IDENTITY = {
@@ -103,6 +104,8 @@ _IDENTITY = {
 
 CREDENTIALS = {"tls_key": "iomt-gateway.tls.key", "signing_key": "iomt-gateway.sign.key"}
 """The names under which systemd hands over keys, where `identity.keys` is "credential"."""
+TPM_KEYS = {"tls_key": "tls.tpm", "signing_key": "sign.tpm"}
+"""What lets the TPM load its keys, where `identity.keys` is "tpm"."""
 _CREDENTIALS_DIRECTORY = "/run/credentials/iomt-gateway.service"
 
 
@@ -260,9 +263,12 @@ class GatewayConfig(_Section):
             case {"gateway": {"state_dir": str(state_dir)}}:
                 places = {key: str(Path(state_dir, "identity", name)) for key, name in _IDENTITY.items()}
                 identity = document.get("identity", {})
-                if isinstance(identity, dict) and identity.get("keys") == "credential":
+                rung = identity.get("keys") if isinstance(identity, dict) else None
+                if rung == "credential":
                     handed = os.environ.get("CREDENTIALS_DIRECTORY", _CREDENTIALS_DIRECTORY)
                     places |= {key: str(Path(handed, name)) for key, name in CREDENTIALS.items()}
+                elif rung == "tpm":
+                    places |= {key: str(Path(state_dir, "identity", name)) for key, name in TPM_KEYS.items()}
                 return document | {"identity": places | identity}
         return document
 

@@ -31,12 +31,12 @@ from gateway.envelope.seal import ChainWriter
 from gateway.errors import DeviceError, OutboxWriteError, ReceiptError
 from gateway.health.metrics import limits_by_code
 from gateway.health.quality import Assessor
-from gateway.identity.files import load_owner, load_private_key
+from gateway.identity.files import load_owner
 from gateway.identity.keyring import KeyRing
 from gateway.identity.renewing import Renewer
-from gateway.identity.rung import refuse_leftovers
+from gateway.identity.rung import open_key, refuse_leftovers
 from gateway.identity.successor import Successor
-from gateway.identity.tls import client_context, scrape_context
+from gateway.identity.tls import gateway_context, scrape_context
 from gateway.model import SECURITY_EVENTS, Cursor, Event, Lane, Link, Reading
 from gateway.observe import http, systemd
 from gateway.observe.card import YEAR_S, Card, written_bytes
@@ -75,7 +75,7 @@ class Gateway:
         self._successor = Successor(identity)
         self._successor.finish()
         load_owner(identity.tls_cert, config.gateway.id)
-        self._tls = client_context(identity.ca, identity.tls_cert, identity.tls_key)
+        self._tls = gateway_context(identity)
         self._signer_certificate = load_owner(identity.signing_cert, config.gateway.id)
         self.keys = KeyRing.open(
             shipped=identity.key_list,
@@ -92,7 +92,7 @@ class Gateway:
         )
         self.outbox.require(config.uplink.required_stores)
         self.outbox.on_fsync = self.metrics.fsync_seconds.observe
-        signer = signer_for(load_private_key(identity.signing_key))
+        signer = signer_for(open_key(identity, identity.signing_key))
         self.writers = {
             lane: ChainWriter(
                 gateway=config.gateway.id,

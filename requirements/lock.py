@@ -14,6 +14,7 @@ LOCKS = {
     "lab": ("receiver", "lab"),
     "all": ("receiver", "lab", "dev"),
     "fuzz": ("fuzz",),
+    "tpm": ("tpm",),
 }
 PEERS = {"thingsboard": "thingsboard-gateway==3.8.5", "bluetooth-sig": "bluetooth-sig==0.6.0"}
 """What benchmarks compare with; nothing here imports them."""

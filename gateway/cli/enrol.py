@@ -5,7 +5,8 @@ import datetime as dt
 import json
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def add_parser(commands: common.Subparsers) -> None:
     enrol.add_argument(
         "--state-dir", type=Path, default=_STATE_DIR, metavar="DIR", help="if FILE has to be made (%(default)s)"
     )
+    enrol.add_argument("--keys", choices=["file", "tpm"], help="where they are made, if FILE has to be (file)")
     enrol.add_argument("--json", action="store_true", help="the outcome as one line of JSON")
     enrol.set_defaults(command=_enrol)
 
@@ -44,9 +46,12 @@ def _enrol(arguments: argparse.Namespace) -> int:
         raise ConfigError("--otp: is not GATEWAY:CODE; copy the whole command that the site printed")
     path: Path = arguments.config
     url = arguments.url.rstrip("/")
-    config = load(path, GatewayConfig) if path.exists() else _planned(path, gateway, arguments.state_dir, url)
+    text = partial(_text, gateway, arguments.state_dir, url, arguments.keys or "file")
+    config = load(path, GatewayConfig) if path.exists() else _planned(path, text)
     if config.gateway.id != gateway:
         raise ConfigError(f"{path}: gateway.id is {config.gateway.id}, but the code is for {gateway}")
+    if arguments.keys not in {None, config.identity.keys}:
+        raise ConfigError(f"--keys: identity.keys of {path} says {config.identity.keys}; change it there")
     steps: list[str] = []
 
     def tell(line: str) -> None:
@@ -71,7 +76,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
         if before not in {b"", _content(config.identity.fleet_root)}:
             (config.gateway.state_dir / "keys.cbor").unlink(missing_ok=True)  # kept of another fleet
         if not path.exists():
-            _write(path, gateway, arguments.state_dir, url, told.endpoints)
+            _write(path, text(told.endpoints))
             tell(f"{path}: written")
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
@@ -108,28 +113,29 @@ def _content(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _text(gateway: str, state_dir: Path, url: str, endpoints: Sequence[str]) -> str:
+def _text(gateway: str, state_dir: Path, url: str, keys: str, endpoints: Sequence[str]) -> str:
     """The shipped configuration, made to fit this gateway."""
     text = resources.files("config").joinpath("gateway.toml").read_text(encoding="utf-8")
     for shipped, fitting in {
         'id = "gw-001"': f"id = {json.dumps(gateway)}",
         f'state_dir = "{_STATE_DIR}"': f"state_dir = {json.dumps(str(state_dir.absolute()))}",
         '# enrolment = ""': f"enrolment = {json.dumps(url)}",
+        '# keys = "file"': f"keys = {json.dumps(keys)}",
         'endpoints = ["localhost:8883"]': f"endpoints = {json.dumps(list(endpoints))}",
     }.items():
         text = text.replace(shipped, fitting, 1)
     return text
 
 
-def _planned(path: Path, gateway: str, state_dir: Path, url: str) -> GatewayConfig:
+def _planned(path: Path, text: Callable[[Sequence[str]], str]) -> GatewayConfig:
     """What the configuration will say, but for the brokers, which the site names."""
-    document = tomllib.loads(_text(gateway, state_dir, url, ["localhost:8883"]))
+    document = tomllib.loads(text(["localhost:8883"]))
     return GatewayConfig.model_validate(document, context=path.parent)
 
 
-def _write(path: Path, gateway: str, state_dir: Path, url: str, endpoints: Sequence[str]) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, _text(gateway, state_dir, url, endpoints).encode())
+    write_durably(path, text.encode())
     path.chmod(0o644)
     give_to_owner(path)
 

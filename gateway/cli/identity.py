@@ -10,8 +10,8 @@ from cryptography import x509
 from gateway.cli import common
 from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError
-from gateway.identity.files import load_certificate, load_private_key, verify_key
-from gateway.identity.rung import ALWAYS, CREDSTORE, PROTECTS, seal
+from gateway.identity.files import load_certificate, verify_key
+from gateway.identity.rung import ALWAYS, CREDSTORE, PROTECTS, open_key, seal
 from gateway.identity.successor import Successor
 
 
@@ -42,9 +42,9 @@ def _show(arguments: argparse.Namespace) -> int:
         x509.load_pem_x509_certificates(load_certificate(path))[0]
         for path in (identity.tls_cert, identity.signing_cert)
     )
-    signer = verify_key(load_private_key(identity.signing_key).public_key())
-    load_private_key(identity.tls_key)
-    following = Successor(identity).public if identity.keys == "file" else None
+    signer = verify_key(open_key(identity, identity.signing_key).public_key())
+    open_key(identity, identity.tls_key)
+    following = Successor(identity).public
     facts: dict[str, object] = {
         "gateway": config.gateway.id,
         "tls_key": str(identity.tls_key),
@@ -79,7 +79,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
 def _seal(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, GatewayConfig)
     if config.identity.keys != "file":
-        raise ConfigError("identity.keys: the keys are credentials already")
+        raise ConfigError("identity.keys: the keys are in no files that could be encrypted")
     try:
         arguments.credstore.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = seal(config, with_key=arguments.with_key, credstore=arguments.credstore)

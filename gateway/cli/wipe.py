@@ -11,8 +11,7 @@ from gateway.durable import write_durably
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConfigError
 from gateway.identity.erasure import Erasure, encode_erasure, erase, secrets_of
-from gateway.identity.files import load_private_key
-from gateway.identity.rung import CREDSTORE
+from gateway.identity.rung import CREDSTORE, end_keys, open_key
 from gateway.model import Lane
 from gateway.outbox.outbox import Outbox
 
@@ -34,7 +33,7 @@ def _wipe(arguments: argparse.Namespace) -> int:
     path = (arguments.certificate or Path(f"{gateway}-erasure.cose")).absolute()
     if path.is_relative_to(state_dir.absolute()):
         raise ConfigError(f"{path}: lies in what will be erased; name another place with --certificate")
-    signer = signer_for(load_private_key(config.identity.signing_key))
+    signer = signer_for(open_key(config.identity, config.identity.signing_key))
     erasure = _end(config)
     if erasure.discarded and not arguments.discard_backlog:
         raise ConfigError(
@@ -45,6 +44,7 @@ def _wipe(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{gateway}: its keys, bonds and outbox would be erased for good; say --yes")
     try:
         write_durably(path, encode_erasure(erasure, signer))
+        end_keys(config.identity)
         erase(secrets_of(config.identity, state_dir, CREDSTORE), state_dir)
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be erased or written: {error.strerror}; repeat") from error

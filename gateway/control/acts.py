@@ -16,7 +16,8 @@ from gateway.control import api
 from gateway.control.feed import STILL_HERE, Feed, server_sent
 from gateway.errors import AdapterError, ControlError
 from gateway.health.metrics import METRICS
-from gateway.identity.files import load_certificate, load_private_key, verify_key
+from gateway.identity.files import load_certificate, verify_key
+from gateway.identity.rung import open_key
 from gateway.model import Event, Reading
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.shelf import OutboxStats
@@ -88,7 +89,7 @@ class Acts:
         )
         return api.Identity(
             gateway=self._config.gateway.id,
-            signer=verify_key(load_private_key(identity.signing_key).public_key()).kid.hex(),
+            signer=verify_key(open_key(identity, identity.signing_key).public_key()).kid.hex(),
             signing_certificate_until=signing.not_valid_after_utc.isoformat(),
             tls_certificate_until=tls.not_valid_after_utc.isoformat(),
             key_list_serial=self._status().key_list_serial,

@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import IdentitySection
-from gateway.durable import give_to_owner, write_durably, write_once
+from gateway.durable import give_to_owner, write_durably
 from gateway.envelope.keylist import decode_key_list
 from gateway.errors import EnrolmentError, ReceiptError
 from gateway.identity import est
 from gateway.identity.chain import fingerprint, owner, pem, trusted_roots, verify_chain
-from gateway.identity.files import PrivateKey, load_private_key, private_pem
+from gateway.identity.files import PrivateKey
+from gateway.identity.rung import make_signing_key, make_tls_key, open_key
 from gateway.identity.site import SiteFile, decode_site
 
 _USAGES = {"tls": "client", "signer": "sign"}
@@ -64,17 +63,12 @@ class Enrolment:
 
     def _keys(self) -> dict[str, PrivateKey]:
         """This box's two keys by EST label, made if need be; they never leave it."""
-        places = {"tls": self.identity.tls_key, "signer": self.identity.signing_key}
-        keys: dict[str, PrivateKey] = {}
-        for label, path in places.items():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.exists():
-                fresh = generate_private_key(SECP256R1()) if label == "tls" else Ed25519PrivateKey.generate()
-                write_once(path, private_pem(fresh))
-                self.tell(f"{path}: made, and never leaves this box")
-                give_to_owner(path)
-            keys[label] = load_private_key(path)
-        return keys
+        identity = self.identity
+        if make_tls_key(identity):
+            self.tell(f"{identity.tls_key}: made, and never leaves this box")
+        if make_signing_key(identity, identity.signing_key):
+            self.tell(f"{identity.signing_key}: made, and never leaves this box")
+        return {"tls": open_key(identity, identity.tls_key), "signer": open_key(identity, identity.signing_key)}
 
     def _site(self, client: est.EstClient, roots: Sequence[x509.Certificate]) -> SiteFile:
         site = decode_site(client.site_file(), roots, at=self.now)

@@ -23,9 +23,10 @@ from gateway.errors import EnrolmentError, IdentityError
 from gateway.identity import est
 from gateway.identity.chain import p256_key, pem, trusted_roots
 from gateway.identity.enrolment import check_certificate
-from gateway.identity.files import load_certificate, load_private_key
+from gateway.identity.files import load_certificate
 from gateway.identity.renewal import Renewal, Validity
-from gateway.identity.tls import ClientContext, client_context, crl_expiry_s, load_crls
+from gateway.identity.rung import open_key
+from gateway.identity.tls import ClientContext, crl_expiry_s, gateway_context, load_crls
 from gateway.observe.metrics import GatewayMetrics
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Renewer:
         self._say(text)
 
     def _hand_on(self) -> None:
-        self._tls = client_context(self._identity.ca, self._identity.tls_cert, self._identity.tls_key)
+        self._tls = gateway_context(self._identity)
         self._on_context(self._tls)
 
     def _tell_expiry(self) -> Validity:
@@ -107,12 +108,12 @@ def renew(identity: IdentitySection, gateway: str) -> None:
 
     Raises `EnrolmentError` or `IdentityError`; then nothing has changed.
     """
-    client = est.EstClient(identity.enrolment, client_context(identity.ca, identity.tls_cert, identity.tls_key))
+    client = est.EstClient(identity.enrolment, gateway_context(identity))
     authorities = client.ca_certificates()
     known = x509.load_pem_x509_certificates(load_certificate(identity.ca))
     roots = trusted_roots(known, authorities)
     issuers = [each for each in authorities if each.issuer != each.subject]
-    key = load_private_key(identity.tls_key)
+    key = open_key(identity, identity.tls_key)
     certificate = client.renew("tls", est.make_request(gateway, key))
     at = max(dt.datetime.now(dt.UTC), certificate.not_valid_before_utc)  # a clock that is behind learns from the CA
     check_certificate(certificate, gateway, key, "tls", roots=roots, issuers=issuers, at=at)

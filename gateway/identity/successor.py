@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import IdentitySection
 from gateway.durable import give_to_owner, write_durably
@@ -17,8 +16,9 @@ from gateway.errors import IdentityError
 from gateway.identity import est
 from gateway.identity.chain import pem
 from gateway.identity.enrolment import check_certificate
-from gateway.identity.files import load_certificate, load_private_key, private_pem, verify_key
-from gateway.identity.tls import client_context
+from gateway.identity.files import load_certificate, verify_key
+from gateway.identity.rung import make_signing_key, open_key
+from gateway.identity.tls import gateway_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,18 @@ class Successor:
     @property
     def public(self) -> VerifyKey | None:
         """What the present signer has to announce. Raises `IdentityError`."""
-        return verify_key(load_private_key(self._key).public_key()) if self._cert.exists() else None
+        return verify_key(open_key(self.identity, self._key).public_key()) if self._cert.exists() else None
 
     def prepare(self, gateway: str) -> VerifyKey:
         """Make a key and have it certified; it blocks. Raises `EnrolmentError`, `IdentityError`, OSError."""
         identity = self.identity
         if not identity.enrolment:
             raise IdentityError("identity.enrolment names no server that could certify another signer")
-        if identity.keys != "file":
-            raise IdentityError("identity.keys: another signer needs keys in files; enrol anew instead")
-        if not self._key.exists():
-            write_durably(self._key, private_pem(Ed25519PrivateKey.generate()))
-            give_to_owner(self._key)
-        key = load_private_key(self._key)
-        client = est.EstClient(identity.enrolment, client_context(identity.ca, identity.tls_cert, identity.tls_key))
+        if identity.keys == "credential":
+            raise IdentityError("identity.keys: another signer needs keys in files or a TPM; enrol anew instead")
+        make_signing_key(identity, self._key)
+        key = open_key(identity, self._key)
+        client = est.EstClient(identity.enrolment, gateway_context(identity))
         roots = x509.load_pem_x509_certificates(load_certificate(identity.ca))
         issuers = [each for each in client.ca_certificates() if each.issuer != each.subject]
         certificate = client.renew("signer", est.make_request(gateway, key))

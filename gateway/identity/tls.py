@@ -7,12 +7,16 @@ its own certificate, judges time by that.
 
 import datetime as dt
 import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from cryptography import x509
 
+from gateway.config import IdentitySection
 from gateway.errors import IdentityError
 from gateway.identity.files import read_private
+from gateway.identity.provider import provider
 
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME."""
@@ -27,6 +31,8 @@ class ClientContext(ssl.SSLContext):
     """Serial numbers that must not be believed."""
     floor: dt.datetime | None = None
     """Set where the system's clock is wrong: it is later than this."""
+    inside: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around every use of the key."""
 
     def judge(self, certificate: bytes) -> None:
         """Raise `ssl.SSLCertVerificationError` unless a server's certificate (DER) may be believed."""
@@ -42,10 +48,21 @@ class ClientSocket(ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - ssl's signature
         """As usual. Raises `OSError`."""
-        super().do_handshake(block)
+        around = self.context.inside if isinstance(self.context, ClientContext) else nullcontext
+        with around():
+            super().do_handshake(block)
         certificate = self.getpeercert(binary_form=True)
         if isinstance(self.context, ClientContext) and certificate is not None:
             self.context.judge(certificate)
+
+
+def gateway_context(identity: IdentitySection) -> ClientContext:
+    """For a gateway's connections, with its key where `identity.keys` says. Raises `IdentityError`."""
+    inside = provider(identity.tpm).inside if identity.keys == "tpm" else nullcontext
+    with inside():
+        context = client_context(identity.ca, identity.tls_cert, identity.tls_key)
+    context.inside = inside
+    return context
 
 
 def client_context(ca: Path, cert: Path, key: Path) -> ClientContext:

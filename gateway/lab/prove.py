@@ -18,7 +18,8 @@ from rich.console import Console
 from gateway.config import GatewayConfig, IdentitySection, load
 from gateway.envelope.keys import Signer, signer_for
 from gateway.errors import ConfigError, GatewayError
-from gateway.identity.files import load_certificate, load_private_key
+from gateway.identity.files import load_certificate
+from gateway.identity.rung import open_key
 from gateway.lab import small_disk
 from gateway.lab.brokers import best
 from gateway.lab.faults import FAULTS
@@ -290,4 +291,4 @@ def execute(order: Order, signing: IdentitySection | None, console: Console) -> 
 
 
 def _signer(identity: IdentitySection) -> tuple[Signer, bytes]:
-    return signer_for(load_private_key(identity.signing_key)), load_certificate(identity.signing_cert)
+    return signer_for(open_key(identity, identity.signing_key)), load_certificate(identity.signing_cert)
