@@ -167,7 +167,7 @@ class Event:
     """If not None, the gateway's clock was not known: `time_ms` counts from this boot."""
 
 
-SECURITY_EVENTS: Final = frozenset({"bond-lost", "pairing-refused", "quarantined", "security"})
+SECURITY_EVENTS: Final = frozenset({"bond-lost", "duplicate-address", "pairing-refused", "quarantined", "security"})
 """Codes of events that cannot wait (`docs/format.md`, "Events"); what no other code fits is a `security` event."""
 
 

@@ -5,6 +5,7 @@ while it ran (`pairing.Desk`), and the inventory keeps that.
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -25,6 +26,7 @@ _PAIR_S = 120.0
 _ATTEMPTS = 2
 """Of one connection; the link's own backoff does the rest."""
 _FALLS = 5
+_MARK = "iomt-gateway "
 
 
 class BluezRadio:
@@ -150,6 +152,8 @@ class BluezRadio:
         finally:
             with suppress(AdapterError):  # then it has gone, and `open` sets it again
                 await bluez.set(bluez.path, ADAPTER, "Pairable", Variant("b", False))  # noqa: FBT003 - same
+        mark = f"{_MARK}{secrets.token_hex(8)}"
+        await bluez.set(path, DEVICE, "Alias", Variant("s", mark))
         return await self.security(client)
 
     async def unpair(self, address: str) -> None:
@@ -165,6 +169,11 @@ class BluezRadio:
             return bool(await bluez.get(self._path(address), DEVICE, "Bonded"))
         except CallError:
             return False
+
+    async def bond_mark(self, address: str) -> str:
+        """As `Radio.bond_mark`: the alias that `pair` gave it; BlueZ forgets that together with the bond."""
+        alias = str(await self._open.get(self._path(address), DEVICE, "Alias"))
+        return alias if alias.startswith(_MARK) else ""
 
     async def security(self, client: BleakClient) -> Security:
         """As `Radio.security`: BlueZ encrypts whatever is bonded, and knows no more."""

@@ -3,7 +3,7 @@
 Nothing is guessed: what contradicts itself raises `QuarantineError`, and a person decides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from gateway.ble.inventory import Device, Identity
@@ -13,6 +13,8 @@ from gateway.health import metrics
 from gateway.model import Extra, Reading, Reason
 
 _MINUTE_MS = 60_000
+_IN_TURN_S = 60.0
+_TOLD_S = 3600.0
 
 _ONE_PERSON = {metrics.GLUCOSE: (150.0, 3 * _MINUTE_MS), metrics.WEIGHT: (15.0, 60 * _MINUTE_MS)}
 """By how much (canonical unit) a value can change within how long in one body, with room to spare. Capillary glucose is
@@ -37,26 +39,74 @@ class Routed:
     """From before the assignment, or of a user slot that is nobody's."""
 
 
-class Guard:
-    """One connection's view of one wearable."""
+Last = dict[tuple[object, int], Reading]
+"""By user slot and metric, the newest reading that was believed."""
 
-    def __init__(self, device: Device) -> None:
+SERVICES_CHANGED = "services-changed"
+KEY_CHANGED = "key-changed"
+DUPLICATE_SERIAL = "duplicate-serial"
+
+
+def identified(device: Device, told: Identity) -> Identity:
+    """What is known of it from now on: what it says now, and for what it does not say, what it said before.
+
+    A new firmware is no other device. Raises `QuarantineError`.
+    """
+    known = device.identity
+    for each in fields(Identity):
+        before, now = getattr(known, each.name), getattr(told, each.name)
+        if before and now and before != now and each.name != "firmware":
+            raise QuarantineError(f"{each.name}-changed", f"{device.address}: its {each.name} is another now")
+    return replace(known, **{each.name: now for each in fields(Identity) if (now := getattr(told, each.name))})
+
+
+def alone(device: Device, identity: Identity, others: Iterable[Device]) -> None:
+    """No other wearable says that it is the same one, or a person knows that this make tells no serial number.
+
+    Raises `QuarantineError`.
+    """
+    if device.shares_serial or not identity.serial:
+        return
+    own = (identity.make, identity.model, identity.serial)
+    for other in others:
+        theirs = (other.identity.make, other.identity.model, other.identity.serial)
+        if other.address != device.address and theirs == own:
+            raise QuarantineError(DUPLICATE_SERIAL, f"{device.address}: tells the serial number of {other.address}")
+
+
+class Names:
+    """Tells when two transmitters use one address: they advertise two names in turn. Times are seconds.
+
+    A bonded link proves by its key which of the two it leads to, so this is for a person to look into, and no reason to
+    take nothing from the wearable: anybody with a radio could silence it.
+    """
+
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[str, str, float]] = {}
+        self._told: dict[str, float] = {}
+
+    def doubled(self, address: str, name: str | None, now: float) -> bool:
+        """Whether `name` comes back within a minute after another one; told once an hour."""
+        if name is None:
+            return False
+        newest, before, since = self._heard.setdefault(address, (name, name, now))
+        if name == newest:
+            return False
+        self._heard[address] = (name, newest, now)
+        if name != before or now - since > _IN_TURN_S or now - self._told.get(address, -_TOLD_S) < _TOLD_S:
+            return False
+        self._told[address] = now
+        return True
+
+
+class Guard:
+    """One connection's view of one wearable; `last` is what earlier ones have seen, and is kept up to date."""
+
+    def __init__(self, device: Device, last: Last) -> None:
         self._device = device
         self._users = dict(device.users)
         self._newest: Reading | None = None
-        self._last: dict[int, Reading] = {}
-
-    def identified(self, told: Identity) -> Identity:
-        """What is known of it from now on: what it says now, and for what it does not say, what it said before.
-
-        A new firmware is no other device. Raises `QuarantineError`.
-        """
-        known = self._device.identity
-        for each in fields(Identity):
-            before, now = getattr(known, each.name), getattr(told, each.name)
-            if before and now and before != now and each.name != "firmware":
-                raise QuarantineError(f"{each.name}-changed", f"{self._device.address}: its {each.name} is another now")
-        return replace(known, **{each.name: now for each in fields(Identity) if (now := getattr(told, each.name))})
+        self._last = last
 
     def route(self, readings: Sequence[Reading]) -> Routed:
         """Sort `readings` by stream. Raises `QuarantineError`; then none of them is to be believed."""
@@ -66,7 +116,7 @@ class Guard:
             extras = dict(reading.extras)
             live = Extra.BACKFILLED not in extras
             if live:
-                self._check(reading, extras.get(Extra.SEQUENCE))
+                self._check(reading, extras.get(Extra.SEQUENCE), extras.get(Extra.USER))
             stream = self._stream(extras.get(Extra.USER))
             if stream is None or not (live or self._since(reading.time_ms)):
                 withheld += 1
@@ -84,7 +134,7 @@ class Guard:
         """Whether a stored record is of the present assignment; a time that counts from the boot tells nothing."""
         return time_ms >= self._device.since_ms or time_ms < BOOT_ENDS_MS
 
-    def _check(self, reading: Reading, sequence: object) -> None:
+    def _check(self, reading: Reading, sequence: object, user: object) -> None:
         newest = self._newest
         if isinstance(sequence, int):
             before = dict(newest.extras)[Extra.SEQUENCE] if newest else None
@@ -96,8 +146,8 @@ class Guard:
         bounds = _ONE_PERSON.get(reading.metric)
         if bounds is None or reading.mantissa is None or reading.reasons & _NOT_BELIEVED:
             return
-        last = self._last.get(reading.metric)
-        self._last[reading.metric] = reading
+        last = self._last.get((user, reading.metric))
+        self._last[user, reading.metric] = reading
         most, within_ms = bounds
         if last and abs(reading.time_ms - last.time_ms) <= within_ms and abs(_value(reading) - _value(last)) > most:
             raise QuarantineError("not-one-person", f"{reading.device}: its values cannot be one person's")

@@ -90,11 +90,15 @@ class Device:
     """Streams of a shared device's user slots; a slot that is not here yields nothing."""
     bond: _Bond = Security.NONE
     """What its pairing was worth; if the bond is missing now, a person decides."""
+    bond_mark: Text = ""
+    """Tells that bond from any other with the same wearable; "" if it was made elsewhere."""
     name: Text = ""
     """What a person calls it; stays on this box."""
     identity: Identity = field(default_factory=Identity)
     quarantine: Text | None = None
     """Why nothing is taken from it until a person releases it."""
+    shares_serial: bool = False
+    """A person has released it although another wearable tells the same serial number."""
     last_seen_ms: int | None = None
     rssi_dbm: int | None = None
     battery_pct: int | None = None

@@ -11,9 +11,9 @@ from bleak.exc import BleakError
 
 from gateway.ble import about
 from gateway.ble.collector import Backfill, Collector, OnError
-from gateway.ble.guard import Guard
+from gateway.ble.guard import KEY_CHANGED, SERVICES_CHANGED, Guard, Last, Names, alone, identified
 from gateway.ble.healing import LinkMachine, LinkState
-from gateway.ble.inventory import Device, Inventory, Profile
+from gateway.ble.inventory import Device, Identity, Inventory, Profile
 from gateway.ble.pairing import Security
 from gateway.ble.profiles import PROFILES
 from gateway.ble.profiles.times import DeviceTimes
@@ -83,6 +83,9 @@ class Links:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._nearby: dict[str, asyncio.Event] = {}
         self._machines: dict[str, LinkMachine] = {}
+        self._last: dict[str, Last] = {}
+        self._looked_twice: set[str] = set()
+        self._names = Names()
         self.backfills: dict[str, Backfill] = {}
         """By address, whether all that the wearable stores is here."""
         self.connecting = asyncio.Lock()
@@ -124,6 +127,7 @@ class Links:
         if address not in self._inventory:
             self._machines.pop(address, None)
             self.backfills.pop(address, None)
+            self._last.pop(address, None)
         else:
             self._reset(self._inventory.get(address))
             self._start(address, after=task)
@@ -135,9 +139,12 @@ class Links:
             device = self._inventory.get(heard.address)
             self._inventory.seen(replace(device, last_seen_ms=self._clock.now_ms(), rssi_dbm=heard.rssi_dbm))
             self._nearby[heard.address].set()
+            if self._names.doubled(heard.address, heard.name, self._time_s()):
+                self._on_event("duplicate-address", heard.address)
 
     def _reset(self, device: Device) -> None:
         self._nearby.setdefault(device.address, asyncio.Event())
+        self._last[device.address] = {}
         self.backfills.setdefault(device.address, Backfill.OPEN)
         self._machines[device.address] = LinkMachine(
             initial_state(device),
@@ -188,7 +195,9 @@ class Links:
         """One connection from first to last. Ends by a `DeviceError`."""
         if not await self._radio.bonded(device.address):
             raise BondError(f"{device.address}: was paired, but its bond is missing here; pair it again")
-        guard = Guard(device)
+        if device.bond_mark and await self._radio.bond_mark(device.address) != device.bond_mark:
+            raise QuarantineError(KEY_CHANGED, f"{device.address}: its bond is not the one that was made here")
+        guard = Guard(device, self._last[device.address])
 
         def take(readings: Sequence[Reading], cursor: Cursor | None) -> None:
             machine.heard(self._time_s())
@@ -212,7 +221,7 @@ class Links:
         try:
             client = await self.connect(device.address, collector.end, timeout_s if nearby else _UNHEARD_TRY_S)
             try:
-                await self._make_sure(device, client, guard)
+                await self._make_sure(device, client)
                 self._enter(device.address, machine, machine.up)
                 silence = asyncio.create_task(self._listen(device.address, machine, collector))
                 try:
@@ -233,11 +242,11 @@ class Links:
         async with self.connecting:
             return await self._radio.connect(address, timeout_s=timeout_s, on_disconnect=on_disconnect)
 
-    async def _make_sure(self, device: Device, client: BleakClient, guard: Guard) -> None:
+    async def _make_sure(self, device: Device, client: BleakClient) -> None:
         """Take nothing over a link that is weaker than its profile demands, nor from another wearable than it was."""
         if min(device.bond, await self._radio.security(client)) < required_security(self._config, device.profile):
             raise LinkError(f"{device.address}: the link is not authenticated")
-        identity = guard.identified(await about.identity(client))
+        identity = self._identified(device, await about.identity(client))
         battery = await about.battery_pct(client)
         if battery is not None:
             self._inventory.seen(replace(self._inventory.get(device.address), battery_pct=battery))
@@ -246,6 +255,19 @@ class Links:
                 self._inventory.put(replace(self._inventory.get(device.address), identity=identity))
             except OSError as error:
                 raise LinkError(f"{device.address}: cannot be noted: {error.strerror}") from error
+
+    def _identified(self, device: Device, told: Identity) -> Identity:
+        """As `guard.identified`; what was found of its services may be short of some, so that is looked at twice."""
+        try:
+            identity = identified(device, told)
+        except QuarantineError as error:
+            if error.reason != SERVICES_CHANGED or device.address in self._looked_twice:
+                raise
+            self._looked_twice.add(device.address)
+            raise LinkError(f"{error}; they are looked at again before that counts") from error
+        self._looked_twice.discard(device.address)
+        alone(device, identity, self._inventory.devices)
+        return identity
 
     def _hand_on(self, device: Device, guard: Guard, readings: Sequence[Reading], cursor: Cursor | None) -> None:
         """Readings to their streams; the cursor goes with the last of them, and without any it waits for the next."""
@@ -268,8 +290,11 @@ class Links:
 
     def _quarantine(self, address: str, machine: LinkMachine, error: QuarantineError) -> None:
         """Until a person releases it; if the disk refuses, it is told apart again after the next start."""
+        device = replace(self._inventory.get(address), quarantine=error.reason)
+        if error.reason == KEY_CHANGED:  # nobody here knows what that bond is worth
+            device = replace(device, bond=Security.NONE, bond_mark="")
         try:
-            self._inventory.put(replace(self._inventory.get(address), quarantine=error.reason))
+            self._inventory.put(device)
         except OSError as failure:
             self._on_error(LinkError(f"{address}: cannot be noted: {failure.strerror}"))
         machine.state = LinkState.QUARANTINED

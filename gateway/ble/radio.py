@@ -74,6 +74,9 @@ class Radio(Protocol):
     async def bonded(self, address: str) -> bool:
         """Whether the keys of an earlier pairing are kept."""
 
+    async def bond_mark(self, address: str) -> str:
+        """Tells the bond that is kept from every other with `address`; "" if it was not made by `pair`."""
+
     async def security(self, client: BleakClient) -> Security:
         """The most this link can be worth; what its pairing was worth bounds it too."""
 

@@ -11,15 +11,15 @@ from bleak import BleakClient
 from bleak.exc import BleakError
 
 from gateway.ble import about
-from gateway.ble.guard import Guard
-from gateway.ble.inventory import Device, Inventory, Profile
+from gateway.ble.guard import DUPLICATE_SERIAL, alone, identified
+from gateway.ble.inventory import Device, Identity, Inventory, Profile
 from gateway.ble.links import Links, OnEvent, required_security
 from gateway.ble.pairing import Prompt, Security
 from gateway.ble.radio import Radio, end
 from gateway.ble.window import Window
 from gateway.clock.system import Clock
 from gateway.config import BleSection
-from gateway.errors import DeviceError, LinkError, PairingError
+from gateway.errors import DeviceError, LinkError, PairingError, QuarantineError
 
 
 class Wearables:
@@ -81,6 +81,8 @@ class Wearables:
             if failed:
                 self._on_event("pairing-failed", address)
         self._on_event("paired", address, device.bond.name.lower())
+        if device.quarantine and not known.quarantine:
+            self._on_event("quarantined", address, device.quarantine)
         self._links.refresh(address)
         return device
 
@@ -88,8 +90,17 @@ class Wearables:
         """A bond that is too weak, or of another wearable than it was, is not kept."""
         try:
             level = self._window.check(await self._radio.pair(client))
-            identity = Guard(known).identified(await about.identity(client))
-            device = replace(known, bond=level, identity=identity, last_seen_ms=self._clock.now_ms())
+            device = replace(
+                known,
+                bond=level,
+                bond_mark=await self._radio.bond_mark(known.address),
+                identity=identified(known, await about.identity(client)),
+                last_seen_ms=self._clock.now_ms(),
+            )
+            try:
+                alone(device, device.identity, self._inventory.devices)
+            except QuarantineError as error:
+                device = replace(device, quarantine=error.reason)
             self._put(device)
         except (DeviceError, BleakError):
             await self._radio.unpair(known.address)
@@ -107,7 +118,7 @@ class Wearables:
     async def unpair(self, address: str) -> None:
         """Forget the keys; the wearable keeps its place and its assignment."""
         device = self.get(address)
-        self._put(replace(device, bond=Security.NONE))
+        self._put(replace(device, bond=Security.NONE, bond_mark=""))
         self._links.refresh(address)
         await self._forget(address)
         self._on_event("unpaired", address)
@@ -163,11 +174,15 @@ class Wearables:
         self._put(replace(self.get(address), name=name))
 
     def release(self, address: str) -> None:
-        """Take a wearable out of quarantine, as what it is now: what it says of itself is learned anew."""
+        """Take a wearable out of quarantine, as what it is now: what it says of itself is learned anew.
+
+        One whose key was another is then to be unpaired and paired again.
+        """
         device = self.get(address)
         if device.quarantine is None:
             raise LinkError(f"{address}: is not in quarantine")
-        self._put(replace(device, quarantine=None, identity=type(device.identity)()))
+        shares_serial = device.shares_serial or device.quarantine == DUPLICATE_SERIAL
+        self._put(replace(device, quarantine=None, identity=Identity(), shares_serial=shares_serial))
         self._on_event("released", address, device.quarantine)
         self._links.refresh(address)
 

@@ -5,6 +5,7 @@ file, written through to the disk before a pairing counts.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -135,6 +136,11 @@ class VirtualRadio:
     async def bonded(self, address: str) -> bool:
         """As `Radio.bonded`."""
         return await self._bonds.get(address) is not None
+
+    async def bond_mark(self, address: str) -> str:
+        """As `Radio.bond_mark`: a hash of the key."""
+        keys = await self._bonds.get(address)
+        return hashlib.sha256(keys.ltk.value).hexdigest()[:16] if keys and keys.ltk else ""
 
     async def security(self, client: BleakClient) -> Security:
         """As `Radio.security`: bumble tells how a key was made."""

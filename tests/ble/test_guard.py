@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.ble.guard import Guard
+from gateway.ble.guard import Guard, Last, Names, alone, identified
 from gateway.ble.inventory import Device, Identity
 from gateway.errors import QuarantineError
 from gateway.health import metrics
@@ -39,69 +39,121 @@ def reason(guard: Guard, *readings: Reading) -> str:
 @pytest.mark.parametrize("field", ["make", "model", "serial", "services"])
 def test_another_identity_is_another_device(field: str) -> None:
     with pytest.raises(QuarantineError) as error:
-        Guard(DEVICE).identified(replace(KNOWN, **{field: "other"}))
+        identified(DEVICE, replace(KNOWN, **{field: "other"}))
     assert error.value.reason == f"{field}-changed"
 
 
 def test_a_new_firmware_is_the_same_device_and_what_it_keeps_to_itself_stays_known() -> None:
     told = Identity(firmware="2.0", services="aaaa")
-    assert Guard(DEVICE).identified(told) == replace(KNOWN, firmware="2.0")
+    assert identified(DEVICE, told) == replace(KNOWN, firmware="2.0")
+
+
+TWIN = Device("F0:00:00:00:01:02", "cgm", identity=replace(KNOWN, firmware="9", services="bbbb"))
+
+
+def test_two_wearables_with_one_serial_number_are_not_told_apart_by_guessing() -> None:
+    with pytest.raises(QuarantineError) as error:
+        alone(DEVICE, KNOWN, [DEVICE, TWIN])
+    assert error.value.reason == "duplicate-serial"
+
+
+@pytest.mark.parametrize("field", ["make", "model", "serial"])
+def test_another_make_model_or_serial_number_is_no_twin(field: str) -> None:
+    alone(DEVICE, replace(KNOWN, **{field: "other"}), [DEVICE, TWIN])
+
+
+def test_without_a_serial_number_or_once_a_person_has_released_it_a_wearable_is_no_twin() -> None:
+    nameless = replace(TWIN, identity=replace(TWIN.identity, serial=""))
+    alone(DEVICE, replace(KNOWN, serial=""), [DEVICE, nameless])
+    alone(replace(DEVICE, shares_serial=True), KNOWN, [DEVICE, TWIN])
+
+
+def test_two_names_in_turn_under_one_address_are_two_transmitters_and_told_once_an_hour() -> None:
+    names = Names()
+    heard = [names.doubled(ADDRESS, name, float(now)) for now, name in enumerate("ABABAB")]
+    assert heard == [False, False, True, False, False, False]
+    assert names.doubled(ADDRESS, "A", 3602.0) is False, "the last B was long ago"
+    assert names.doubled(ADDRESS, "B", 3603.0) is True
+
+
+@pytest.mark.parametrize("names", [["A", "A", "A"], ["A", "B", "B", "C"], ["A", None, "A", None], ["A", None, "B"]])
+def test_a_name_that_is_kept_changed_or_left_out_is_no_second_transmitter(names: list[str | None]) -> None:
+    here = Names()
+    assert not any(here.doubled(ADDRESS, name, float(now)) for now, name in enumerate(names))
+
+
+def test_names_of_two_addresses_are_not_mixed() -> None:
+    here = Names()
+    assert not any(here.doubled(f"address {now % 2}", "AB"[now % 2], float(now)) for now in range(6))
 
 
 def test_readings_go_to_the_stream_of_their_device() -> None:
-    routed = Guard(DEVICE).route([reading(), reading(101, minute=5)])
+    routed = Guard(DEVICE, {}).route([reading(), reading(101, minute=5)])
     assert routed.streams == {STREAM: [reading(), reading(101, minute=5)]}
     assert routed.withheld == 0
 
 
 def test_an_unassigned_device_yields_nothing() -> None:
-    routed = Guard(replace(DEVICE, stream=None)).route([reading()])
+    routed = Guard(replace(DEVICE, stream=None), {}).route([reading()])
     assert (routed.streams, routed.withheld) == ({}, 1)
 
 
 def test_slots_of_a_shared_device_are_parted_and_one_that_is_nobodys_yields_nothing() -> None:
     shared = replace(DEVICE, users=((1, SON), (2, DAUGHTER)))
     son, daughter, guest, unnamed = reading(user=1), reading(user=2), reading(user=3), reading()
-    routed = Guard(shared).route([son, daughter, guest, unnamed])
+    routed = Guard(shared, {}).route([son, daughter, guest, unnamed])
     assert routed.streams == {SON: [son], DAUGHTER: [daughter], STREAM: [unnamed]}
     assert routed.withheld == 1
 
 
 def test_what_a_device_stored_before_its_assignment_is_withheld() -> None:
-    guard = Guard(replace(DEVICE, since_ms=NOON))
+    guard = Guard(replace(DEVICE, since_ms=NOON), {})
     before, after = reading(minute=-1, backfilled=1), reading(minute=1, backfilled=1)
     routed = guard.route([before, after])
     assert (routed.streams, routed.withheld) == ({STREAM: [after]}, 1)
 
 
 def test_what_is_said_live_is_of_the_present_assignment_whatever_its_clock_shows() -> None:
-    guard = Guard(replace(DEVICE, since_ms=NOON))
+    guard = Guard(replace(DEVICE, since_ms=NOON), {})
     assert guard.route([reading(minute=-600)]).withheld == 0
 
 
 def test_numbers_and_times_that_run_backwards_are_not_believed() -> None:
-    guard = Guard(DEVICE)
+    guard = Guard(DEVICE, {})
     guard.route([reading(sequence=10)])
     assert reason(guard, reading(sequence=9, minute=-5)) == "sequence-backwards"
 
 
 def test_a_meter_that_starts_to_count_anew_is_believed_and_so_is_one_that_was_set_back() -> None:
-    guard = Guard(DEVICE)
+    guard = Guard(DEVICE, {})
     guard.route([reading(sequence=10)])
     guard.route([reading(sequence=0, minute=1)])
     guard.route([reading(sequence=1, minute=-30)])
 
 
 def test_stored_records_may_come_in_any_order() -> None:
-    guard = Guard(DEVICE)
+    guard = Guard(DEVICE, {})
     guard.route([reading(sequence=10)])
     guard.route([reading(sequence=9, minute=-5, backfilled=1)])
 
 
 def test_glucose_does_not_leap_in_one_body() -> None:
-    guard = Guard(DEVICE)
+    guard = Guard(DEVICE, {})
     guard.route([reading(80)])
     assert reason(guard, reading(260, minute=1)) == "not-one-person"
+
+
+def test_what_an_earlier_connection_saw_counts() -> None:
+    last: Last = {}
+    Guard(DEVICE, last).route([reading(40, metric=metrics.WEIGHT)])
+    assert reason(Guard(DEVICE, last), reading(80, minute=10, metric=metrics.WEIGHT)) == "not-one-person"
+
+
+def test_users_of_one_scale_are_not_compared_with_each_other() -> None:
+    guard = Guard(replace(DEVICE, users=((1, SON), (2, DAUGHTER))), {})
+    guard.route([reading(40, metric=metrics.WEIGHT, user=1)])
+    guard.route([reading(80, minute=1, metric=metrics.WEIGHT, user=2)])
+    assert reason(guard, reading(80, minute=2, metric=metrics.WEIGHT, user=1)) == "not-one-person"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +166,6 @@ def test_glucose_does_not_leap_in_one_body() -> None:
     ],
 )
 def test_what_one_body_or_a_doubtful_sensor_can_do_is_no_alarm(later: Reading) -> None:
-    guard = Guard(DEVICE)
+    guard = Guard(DEVICE, {})
     guard.route([reading(80)])
     guard.route([later])
