@@ -244,6 +244,13 @@ class ControlError(GatewayError):
         self.reason = reason
 
 
+class NoAnswerError(ControlError):
+    """Nobody answers on the control socket, or not to this user: it is down, stuck, or elsewhere; a person mends it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("no-answer", message)
+
+
 class AuditError(GatewayError):
     """The audit log is not what it was, or cannot be written: then nothing is done that belongs in it."""
 

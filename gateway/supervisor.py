@@ -17,7 +17,7 @@ from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.collector import Backfill
 from gateway.ble.healing import LinkState
 from gateway.ble.inventory import Device, Inventory
-from gateway.ble.links import SPEAKS
+from gateway.ble.profiles import SPEAKS
 from gateway.ble.radio import Radio
 from gateway.clock.book import ClockBook
 from gateway.clock.keeper import RELEASED_MS
@@ -345,6 +345,9 @@ class Gateway:
             version=__version__,
             uptime_s=int(time.monotonic() - self._started),
             online=self.uplink.online,
+            uplink_trouble=self.uplink.trouble,
+            adapter=self.bluetooth.adapter if self.bluetooth else "none",
+            adapter_trouble=self.bluetooth.adapter_trouble if self.bluetooth else None,
             clock=self.clock.source or _UNKNOWN,
             chain=self.writers[Lane.DATA].chain.hex(),
             bundles_waiting=stats.bundles,

@@ -80,6 +80,8 @@ class Bluetooth:
         """What people do."""
         self.adapter_up: bool | None = None
         """Whether the adapter is in use; None: not tried yet."""
+        self.adapter_trouble: str | None = None
+        """Why it is not in use, and the way out."""
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -119,6 +121,7 @@ class Bluetooth:
 
     def _adapter(self, *, up: bool, error: AdapterError | None = None) -> None:
         """Tell a change once."""
+        self.adapter_trouble = None if error is None else str(error)
         if self.adapter_up is not up:
             self.adapter_up = up
             self._on_event("adapter-up" if up else "adapter-down")
@@ -155,13 +158,18 @@ class Bluetooth:
         for listener in self._listeners:
             listener(heard)
 
+    @property
+    def adapter(self) -> str:
+        """starting, up or down."""
+        return {None: "starting", True: "up", False: "down"}[self.adapter_up]
+
     async def scan(self, seconds: float) -> list[Heard]:
         """Listen for `seconds`; the wearables that were heard, each as it was heard last, the nearest first.
 
         Raises `AdapterError` while there is no adapter.
         """
         if not self.adapter_up:
-            raise AdapterError("the Bluetooth adapter is not in use")
+            raise AdapterError(f"the Bluetooth adapter is not in use: {self.adapter_trouble or 'it is being opened'}")
         found: dict[str, Heard] = {}
 
         def note(heard: Heard) -> None:

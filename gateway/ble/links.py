@@ -15,7 +15,7 @@ from gateway.ble.guard import KEY_CHANGED, SERVICES_CHANGED, Guard, Last, Names,
 from gateway.ble.healing import LinkMachine, LinkState
 from gateway.ble.inventory import Device, Identity, Inventory, Profile
 from gateway.ble.pairing import Security
-from gateway.ble.profiles import PROFILES
+from gateway.ble.profiles import PROFILES, SPEAKS
 from gateway.ble.profiles.times import DeviceTimes
 from gateway.ble.radio import Heard, Radio, end
 from gateway.clock.book import ClockBook
@@ -31,8 +31,6 @@ Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
 _UNHEARD_S = 300.0
 """A wearable that advertises to its bonded peer alone is not always heard: it is tried now and then all the same."""
 _UNHEARD_TRY_S = 5.0
-SPEAKS = ("cgm", "plx")
-"""Profiles that say something by themselves while linked."""
 
 
 def initial_state(device: Device) -> LinkState:

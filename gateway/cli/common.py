@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, NoAnswerError
 
 GATEWAY_CONFIG = Path("/etc/iomt-gateway/gateway.toml")
 DEFAULT = "configuration (%(default)s)"
@@ -31,7 +31,7 @@ def run(parser: argparse.ArgumentParser) -> int:
         return command(arguments)
     except GatewayError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1 if not isinstance(error, ConfigError) else 2
+        return 2 if isinstance(error, (ConfigError, NoAnswerError)) else 1
     except KeyboardInterrupt:
         return 130
 

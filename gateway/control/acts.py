@@ -195,16 +195,20 @@ class Acts:
                 except TimeoutError:
                     continue
 
+    async def all_readings(self, _: Call) -> AsyncGenerator[bytes, None]:
+        """What every wearable measures, as it comes."""
+        return self._measured(None)
+
     async def readings(self, call: Call) -> AsyncGenerator[bytes, None]:
         """What one wearable measures, as it comes."""
         return self._measured(self._known(call.address))
 
-    async def _measured(self, address: str) -> AsyncGenerator[bytes, None]:
+    async def _measured(self, address: str | None) -> AsyncGenerator[bytes, None]:
         with self._readings.listen() as queue:
             yield STILL_HERE
             while True:
                 reading = await queue.get()
-                if reading.device == address:
+                if address in (None, reading.device):
                     yield server_sent("reading", asdict(_seen(reading)))
 
 

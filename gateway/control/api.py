@@ -163,6 +163,12 @@ class Status:
     version: str
     uptime_s: int
     online: bool
+    uplink_trouble: str | None
+    """Why the last connection to a broker ended or could not be made; None while online."""
+    adapter: str
+    """none: the configuration names none; starting, up or down."""
+    adapter_trouble: str | None
+    """Why it is down."""
     clock: str
     """What vouches for the gateway's clock: ntp, battery or system, else unknown."""
     chain: str

@@ -45,6 +45,7 @@ ROUTES: Final = (
     Route("GET", "/v1/events", Role.VIEWER, Acts.events, AsyncGenerator),
     Route("GET", "/v1/devices", Role.VIEWER, Acts.devices, tuple[api.Wearable, ...]),
     Route("GET", _DEVICE, Role.VIEWER, Acts.device, api.Wearable),
+    Route("GET", "/v1/readings", Role.OPERATOR, Acts.all_readings, AsyncGenerator, act="look-at-readings"),
     Route("GET", f"{_DEVICE}/readings", Role.OPERATOR, Acts.readings, AsyncGenerator, act="look-at-readings"),
     Route("POST", f"{_DEVICE}/rename", Role.OPERATOR, Acts.rename, api.Done, api.NewName, "rename"),
     Route("POST", f"{_DEVICE}/assign", Role.OPERATOR, Acts.assign, api.Stream, api.Assignment, "assign"),

@@ -239,10 +239,13 @@ def _credentials(connection: sockets.socket) -> Credentials | None:
     return Credentials(uid, frozenset((gid, *struct.unpack(f"{len(groups) // 4}I", groups))))
 
 
-async def fetch(path: str, *, socket: str | Path) -> bytes:
-    """GET `path` from a server at HOST:PORT, or on the Unix socket of that path.
+@asynccontextmanager
+async def request(
+    method: str, path: str, *, socket: str | Path, body: bytes = b""
+) -> AsyncIterator[tuple[int, AsyncGenerator[bytes, None]]]:
+    """Ask a server at HOST:PORT, or on the Unix socket of that path; the answer's status, and its body part by part.
 
-    Raises OSError if nobody listens there, `h11.RemoteProtocolError` on nonsense.
+    Raises OSError if nobody listens there, `h11.RemoteProtocolError` on nonsense or an end in the middle.
     """
     if isinstance(socket, Path):
         reader, writer = await asyncio.open_unix_connection(socket)
@@ -250,18 +253,32 @@ async def fetch(path: str, *, socket: str | Path) -> bytes:
         host, _, port = socket.rpartition(":")
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     connection = h11.Connection(h11.CLIENT)
-    request = h11.Request(method="GET", target=path, headers=[("Host", "localhost"), ("Connection", "close")])
-    writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
-    body = b""
+
+    async def next_event() -> object:
+        while (event := connection.next_event()) is h11.NEED_DATA:
+            connection.receive_data(await reader.read(65_536))
+        return event
+
+    async def parts() -> AsyncGenerator[bytes, None]:
+        while isinstance(event := await next_event(), h11.Data):
+            yield bytes(event.data)
+
+    headers = [("Host", "localhost"), ("Connection", "close"), ("Content-Length", str(len(body)))]
+    head = connection.send(h11.Request(method=method, target=path, headers=headers)) or b""
+    writer.write(head + (connection.send(h11.Data(data=body)) or b"") + (connection.send(h11.EndOfMessage()) or b""))
     try:
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(await reader.read(65_536))
-            elif isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.EndOfMessage):
-                return body
+        answer = await next_event()
+        if not isinstance(answer, h11.Response):
+            raise h11.RemoteProtocolError("no answer")
+        async with aclosing(parts()) as content:
+            yield answer.status_code, content
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def fetch(path: str, *, socket: str | Path) -> bytes:
+    """GET `path`, whatever the status; `socket` and errors as in `request`."""
+    async with request("GET", path, socket=socket) as (_, content):
+        return b"".join([part async for part in content])

@@ -68,6 +68,8 @@ class Uplink:
         self.receivers = receivers
         self.online = False
         """Connected, and the broker knows."""
+        self.trouble: str | None = None
+        """Why there is no connection, as far as it is known."""
         self.on_backlog: Callable[[], None] = lambda: None
         """Called when a new segment is wanted, from which live bundles can overtake."""
         self._config = config
@@ -128,6 +130,7 @@ class Uplink:
         lived_s = 0.0 if self._online_since_s is None else time.monotonic() - self._online_since_s
         self._online_since_s = None
         self._metrics.reconnects.labels(error.cause).inc()
+        self.trouble = str(error)
         self._tell(endpoint, str(error), logging.ERROR if isinstance(error, SessionTakenOverError) else logging.WARNING)
         return self._backoff.pause_s(error, lived_s)
 
@@ -211,6 +214,7 @@ class Uplink:
 
     def _set_online(self, endpoint: str) -> None:
         self.online = True
+        self.trouble = None
         self._online_since_s = time.monotonic()
         self._asked.clear()
         self._metrics.online.set(1)

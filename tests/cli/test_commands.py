@@ -39,14 +39,6 @@ def test_config_check_names_a_metric_that_does_not_exist(tmp_path: Path) -> None
     assert f"{path}: quality.limits.'glucos': there is no such metric; there is glucose" in done.stderr
 
 
-def test_status_without_a_running_gateway_tells_what_to_look_at(tmp_path: Path) -> None:
-    path = tmp_path / "gateway.toml"
-    path.write_text((ROOT / "config" / "gateway.toml").read_text().replace("/var/lib/iomt-gateway", "state"))
-    done = run("status", "--config", str(path))
-    assert done.returncode == 2
-    assert "no gateway answers; is it running?" in done.stderr
-
-
 @pytest.mark.parametrize("program", ["gateway", "receiver"])
 def test_run_with_missing_keys_does_not_start_and_names_the_file(program: str, tmp_path: Path) -> None:
     path = tmp_path / f"{program}.toml"

@@ -29,6 +29,7 @@ NEEDED = {
     "GET /v1/events": "viewer",
     "GET /v1/devices": "viewer",
     "GET /v1/devices/{address}": "viewer",
+    "GET /v1/readings": "operator",
     "GET /v1/devices/{address}/readings": "operator",
     "POST /v1/devices/{address}/rename": "operator",
     "POST /v1/devices/{address}/assign": "operator",

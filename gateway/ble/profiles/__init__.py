@@ -15,9 +15,11 @@ from gateway.ble.profiles.gls import GlucoseMeter
 from gateway.ble.profiles.hts import Thermometer
 from gateway.ble.profiles.times import DeviceTimes
 
-__all__ = ["PROFILES", "RACP", "Profile"]
+__all__ = ["PROFILES", "RACP", "SPEAKS", "Profile"]
 
 PROFILES: Final[dict[str, Callable[[str, DeviceTimes], Profile]]] = {
     name: partial(Direct, characteristics=characteristics) for name, characteristics in health.COLLECTED.items()
 } | {"cgm": CgmProfile, "gls": GlucoseMeter, "hts": Thermometer}
 """By name: makes a fresh one for one connection."""
+SPEAKS: Final = ("cgm", "plx")
+"""Those that say something by themselves while linked."""

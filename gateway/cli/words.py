@@ -1,0 +1,82 @@
+"""The words for what the daemon tells in codes."""
+
+import time
+from typing import Final
+
+from gateway.ble.inventory import Device
+from gateway.cli.terminal import plain
+from gateway.clock.keeper import BOOT_ENDS_MS
+
+KINDS: Final = {
+    "bcs": "body composition",
+    "bls": "blood pressure",
+    "cgm": "glucose sensor",
+    "gls": "glucose meter",
+    "hrs": "heart rate",
+    "hts": "thermometer",
+    "plx": "oximeter",
+    "wss": "scale",
+}
+"""By profile."""
+
+STATES: Final = {
+    "link-up": "linked",
+    "link-down": "not linked",
+    "unassigned": "not assigned",
+    "unpaired": "not paired",
+    "bond-lost": "bond lost",
+    "quarantined": "quarantined",
+}
+"""By `ble.healing.LinkState`."""
+
+_STRONG_DBM, _FAIR_DBM = -65, -80
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+
+
+def kind(profile: str) -> str:
+    """What sort of wearable it is."""
+    return KINDS.get(profile, profile)
+
+
+def make_and_model(device: Device) -> str:
+    """As it says itself; empty if it does not."""
+    return plain(f"{device.identity.make} {device.identity.model}".strip())
+
+
+def called(device: Device) -> str:
+    """What people call it, else what it is."""
+    return plain(device.name) or make_and_model(device) or kind(device.profile)
+
+
+def signal(rssi_dbm: int | None) -> str:
+    """How well it is heard."""
+    if rssi_dbm is None:
+        return "-"
+    strength = "strong" if rssi_dbm >= _STRONG_DBM else "fair" if rssi_dbm >= _FAIR_DBM else "weak"
+    return f"{strength} ({rssi_dbm} dBm)"
+
+
+def lasting(seconds: float) -> str:
+    """A time span, roughly."""
+    for unit, size in (("d", _DAY_S), ("h", _HOUR_S), ("min", _MINUTE_S)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def age_s(gateway_ms: int | None) -> float | None:
+    """How long ago that was; None: never, or nobody knows."""
+    if gateway_ms is None or gateway_ms < BOOT_ENDS_MS:
+        return None
+    return max(0.0, time.time() - gateway_ms / 1000)
+
+
+def ago(gateway_ms: int | None) -> str:
+    """When that was, roughly."""
+    age = age_s(gateway_ms)
+    return "-" if age is None else f"{lasting(age)} ago"
+
+
+def count(number: int, what: str) -> str:
+    """So many of it."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
