@@ -10,7 +10,7 @@ SOAK_KILLS ?= 1000
 SOAK_SECONDS ?= 1800
 SOAK_SEEDS ?= 1 2 3
 
-.PHONY: venv demo test lint types layers tests test-fleet test-hostile test-tpm test-bluez fuzz bench soak lock clean
+.PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez fuzz bench soak lock clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -36,10 +36,13 @@ layers: venv
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm
+	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm --ignore=tests/prometheus
 
 test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosquitto, postgresql and nats-server
 	$(BIN)/pytest tests/fleet
+
+test-system: venv  ## a real Prometheus beside gateway and receiver: alerts fire and end; root, mosquitto, prometheus
+	$(BIN)/pytest tests/prometheus
 
 test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
 	HOSTILE=$(HOSTILE) $(BIN)/pytest tests/hostile

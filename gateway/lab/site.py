@@ -50,6 +50,8 @@ class Site:
     broker_port: int
     uplink_port: int
     """Where the gateway looks for the broker: the fault proxy, or the broker itself."""
+    gateway_metrics: str = "off"
+    """Where the gateway's metrics are read: HOST:PORT, or nowhere but on its control socket."""
     receiver_metrics: str = "off"
     """Where the receiver's metrics are read: HOST:PORT, or nowhere."""
 
@@ -195,7 +197,7 @@ retry_max_s = 1.0
 believe = "system"
 
 [metrics]
-listen = "off"
+listen = "{site.gateway_metrics}"
 """
 
 

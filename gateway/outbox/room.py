@@ -49,8 +49,13 @@ class Room:
         return segments + (self._segment_bytes if self.ready else 0)
 
     def left_bytes(self, waiting_bytes: int) -> int:
-        """Return what may be appended to `waiting_bytes` before something has to go that is not receipted."""
-        return max(0, self._capacity_bytes - 2 * self._segment_bytes - waiting_bytes)
+        """Return what may be appended to `waiting_bytes` before something has to go that is not receipted.
+
+        Others fill the disk, too: what it has left counts besides what was configured. Raises `OSError`.
+        """
+        free_bytes = self._files.free_bytes(self._path.parent) - self._reserve_bytes
+        whole_bytes = min(self._capacity_bytes, self.held_bytes + max(0, free_bytes))
+        return max(0, whole_bytes - 2 * self._segment_bytes - waiting_bytes)
 
     def begin(self) -> None:
         """Begin the data lane's first segment, with the room that an earlier process left if it did.

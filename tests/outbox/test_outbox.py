@@ -13,6 +13,7 @@ import pytest
 
 from gateway.errors import OutboxError, OutboxFullError, OutboxLockedError
 from gateway.model import Cursor, Lane, Receipt
+from gateway.outbox.files import Files
 from gateway.outbox.framing import MAX_BUNDLE_BYTES
 from gateway.outbox.outbox import Outbox, list_bundles
 from tests.outbox.filling import Seal, fill, numbers
@@ -238,6 +239,21 @@ async def test_stats_tell_what_waits(outbox: Outbox, seal: Seal, receipt: Callab
     assert (stats.bundles, stats.oldest_ms, stats.segments) == (2, 5001, 2)
     assert 2000 < stats.bytes < 2400
     assert 1 << 20 < stats.disk_bytes < (1 << 20) + 13_000
+
+
+async def test_the_room_left_is_that_of_a_disk_which_others_fill(
+    outbox: Outbox, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Files, "free_bytes", lambda *_: 1 << 40)
+    assert outbox.stats().room_bytes == 6 << 20, "eight segments of 1 MiB but for two"
+    monkeypatch.setattr(Files, "free_bytes", lambda *_: 3 << 20)
+    stats = outbox.stats()
+    assert stats.room_bytes == stats.disk_bytes + (3 << 20) - (2 << 20)
+    outbox.append(seal(size=1000))
+    await outbox.sync()
+    assert stats.room_bytes - 1200 < outbox.stats().room_bytes < stats.room_bytes - 1000
+    monkeypatch.setattr(Files, "free_bytes", lambda *_: 0)
+    assert outbox.stats().room_bytes == 0
 
 
 async def test_memory_stays_flat_with_a_long_backlog(reopen: Callable[..., Outbox], seal: Seal) -> None:
