@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.envelope.keys import Ed25519Signer, Recipient, Signer
 from gateway.envelope.seal import ChainWriter
+from gateway.errors import ConnectionLostError
 from gateway.health.metrics import GLUCOSE
 from gateway.model import Batch, Record
 from gateway.receiver.plan import Message
@@ -20,6 +21,7 @@ from gateway.uplink.mqtt import Connection
 
 _WINDOW = 200
 """Publishes that wait for their acknowledgement at once; mosquitto as shipped allows 256 a client."""
+_PUBACK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,36 @@ def ticks(gateways: Sequence[SimulatedGateway], shape: Shape, count: int, *, now
             yield from each.seal(shape, now_ms=now_ms)
 
 
-async def publish(connection: Callable[[str], Connection], messages: Iterable[Message]) -> None:
+async def publish(
+    connection: Callable[[str], Connection],
+    messages: Iterable[Message],
+    acknowledged: Callable[[Message], None] = lambda _: None,
+) -> None:
     """Publish in order, a window at a time, each on its gateway's connection, until the broker has acknowledged all.
 
-    Raises `UplinkError` when a connection ends.
+    Raises `UplinkError` when a connection ends, or an acknowledgement does not come.
     """
-    waiting: deque[asyncio.Future[int]] = deque()
-    for each in messages:
-        if len(waiting) == _WINDOW:
-            await waiting.popleft()
-        waiting.append(connection(each.gateway).publish(f"v1/gw/{each.gateway}/up/data", each.payload))
-    await asyncio.gather(*waiting)
+    waiting: deque[tuple[Message, asyncio.Future[int]]] = deque()
+
+    async def settle(left: int) -> None:
+        while len(waiting) > left:
+            message, puback = waiting[0]
+            try:
+                async with asyncio.timeout(_PUBACK_S):
+                    await puback
+            except TimeoutError:
+                raise ConnectionLostError("the broker does not acknowledge") from None
+            waiting.popleft()
+            acknowledged(message)
+
+    try:
+        for each in messages:
+            await settle(_WINDOW - 1)
+            waiting.append((each, connection(each.gateway).publish(f"v1/gw/{each.gateway}/up/data", each.payload)))
+        await settle(0)
+    finally:
+        for _, puback in waiting:
+            puback.cancel()
 
 
 def _digest(text: str) -> bytes:

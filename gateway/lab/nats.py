@@ -1,17 +1,22 @@
 """Three NATS nodes with the configuration as shipped, for tests and benchmarks."""
 
+import asyncio
 import shutil
+import ssl
+import time
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from string import Template
 
-from gateway.errors import ConfigError
+from gateway.config import JetStreamSection
+from gateway.errors import ConfigError, UplinkError
 from gateway.lab.process import Child
 from gateway.lab.site import free_port
-from gateway.receiver.jetstream import users
+from gateway.receiver.jetstream import init_stream, users
 
 NODES = 3
+_ELECTED_S = 60.0
 
 
 def program() -> str | None:
@@ -60,6 +65,24 @@ class Nodes:
         """End all of them."""
         for child in self._children.values():
             await child.stop()
+
+    async def prepare(self, tls: ssl.SSLContext) -> JetStreamSection:
+        """The stream, made or found right as soon as the cluster has elected its leader. Raises `UplinkError`."""
+        section = JetStreamSection(servers=self.servers, max_bytes=1 << 30)
+        deadline = time.monotonic() + _ELECTED_S
+        while True:
+            try:
+                await init_stream(section, tls=tls, timeout_s=5)
+            except (UplinkError, TimeoutError):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                return section
+
+    def process(self, number: int) -> int:
+        """The process id of one node."""
+        return self._children[number].pid
 
     def last_words(self) -> str:
         """The ends of their logs."""

@@ -75,6 +75,12 @@ class Cluster:
             )
         return self.url(database, "worker")
 
+    @property
+    def process(self) -> int:
+        """The process id of the running server."""
+        assert self._process is not None  # noqa: S101 - between `start` and `stop`
+        return self._process.pid
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         log = (self._directory / "log").open("ab")

@@ -202,23 +202,29 @@ listen = "{site.gateway_metrics}"
 
 
 def _receiver_toml(site: Site) -> str:
+    broker = f'endpoints = ["127.0.0.1:{site.broker_port}"]'
+    return receiver_toml("pki", "receiver-state", broker=broker, metrics=site.receiver_metrics)
+
+
+def receiver_toml(pki: Path | str, state_dir: Path | str, *, broker: str, metrics: str = "off") -> str:
+    """A receiver's configuration with the keys of a throw-away PKI; `broker` are the lines of its [broker]."""
     return f"""\
 [receiver]
-state_dir = "receiver-state"
-registry = "pki/registry.json"
-recipient_keys = ["pki/recipient.key"]
-receipt_key = "pki/receipt.key"
-key_list = "pki/keys.cbor"
+state_dir = "{state_dir}"
+registry = "{pki}/registry.json"
+recipient_keys = ["{pki}/recipient.key"]
+receipt_key = "{pki}/receipt.key"
+key_list = "{pki}/keys.cbor"
 
 [tls]
-ca = "pki/ca.crt"
-cert = "pki/receiver.crt"
-key = "pki/receiver.key"
+ca = "{pki}/ca.crt"
+cert = "{pki}/receiver.crt"
+key = "{pki}/receiver.key"
 
 [broker]
-endpoints = ["127.0.0.1:{site.broker_port}"]
+{broker}
 backoff_max_s = 1.0
 
 [metrics]
-listen = "{site.receiver_metrics}"
+listen = "{metrics}"
 """

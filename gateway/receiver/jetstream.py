@@ -37,8 +37,9 @@ _SUBJECTS = "$MQTT.msgs.>"
 _PREFIX = "$MQTT.msgs."
 _BUNDLES = "$MQTT.msgs.v1.gw.*.up.>"
 _DURABLE = "receiver"
-_FETCH_S = 5.0
-_ACK_WAIT_S = 60.0
+_FETCH_S = 2.0
+"""A request that a dying node took with it is made again after that."""
+_ACK_WAIT_S = 30.0
 
 T = TypeVar("T")
 

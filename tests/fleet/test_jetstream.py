@@ -46,21 +46,6 @@ def tls(pki: Path) -> ssl.SSLContext:
     return client_context(pki / "ca.crt", pki / "receiver.crt", pki / "receiver.key")
 
 
-async def prepared(nodes: Nodes, pki: Path) -> JetStreamSection:
-    """The stream, made as soon as the cluster has elected its leader."""
-    section = JetStreamSection(servers=nodes.servers, max_bytes=64 << 20)
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            await init_stream(section, tls=tls(pki), timeout_s=5)
-        except (UplinkError, TimeoutError):
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.2)
-        else:
-            return section
-
-
 def worker(
     pki: Path, directory: Path, nodes: Nodes, section: JetStreamSection
 ) -> AbstractAsyncContextManager[tuple[SqliteStore, ReceiverMetrics]]:
@@ -84,7 +69,7 @@ async def published(pki: Path, nodes: Nodes, data: list[bytes]) -> None:
 
 
 async def test_bundles_are_committed_and_receipted_and_acknowledged(pki: Path, nodes: Nodes, tmp_path: Path) -> None:
-    section = await prepared(nodes, pki)
+    section = await nodes.prepare(tls(pki))
     data = bundles(pki, 5)
     await published(pki, nodes, data[:2])
     async with (
@@ -105,7 +90,7 @@ async def test_bundles_are_committed_and_receipted_and_acknowledged(pki: Path, n
 async def test_the_key_list_is_retained_for_gateways_that_connect_later(
     pki: Path, nodes: Nodes, tmp_path: Path
 ) -> None:
-    section = await prepared(nodes, pki)
+    section = await nodes.prepare(tls(pki))
     async with worker(pki, tmp_path / "state", nodes, section) as (_, metrics):
         await until(lambda: value(metrics, "online"))
         await published(pki, nodes, bundles(pki, 1))
@@ -117,7 +102,7 @@ async def test_the_key_list_is_retained_for_gateways_that_connect_later(
 
 
 async def test_a_killed_node_costs_nothing(pki: Path, nodes: Nodes, tmp_path: Path) -> None:
-    section = await prepared(nodes, pki)
+    section = await nodes.prepare(tls(pki))
     data = bundles(pki, 40)
     async with worker(pki, tmp_path / "state", nodes, section) as (store, metrics):
         await published(pki, nodes, data[:20])
@@ -125,7 +110,7 @@ async def test_a_killed_node_costs_nothing(pki: Path, nodes: Nodes, tmp_path: Pa
             await nodes.kill(victim)
             await published(pki, nodes, data[20 + 10 * victim : 30 + 10 * victim])
             await nodes.start(victim)
-            await prepared(nodes, pki)
+            await nodes.prepare(tls(pki))
         for _ in range(600):
             summary = store.summary()["gateways"].get(GATEWAY, {})
             if summary.get("bundles") == 40:
@@ -136,7 +121,7 @@ async def test_a_killed_node_costs_nothing(pki: Path, nodes: Nodes, tmp_path: Pa
 
 
 async def test_what_a_worker_took_and_never_acknowledged_goes_to_another(pki: Path, nodes: Nodes) -> None:
-    section = await prepared(nodes, pki)
+    section = await nodes.prepare(tls(pki))
     data = bundles(pki, 3)
     await published(pki, nodes, data)
 
@@ -160,7 +145,7 @@ async def until_acknowledged(client: Client, pending: int) -> None:
 
 
 async def test_a_stream_that_would_lose_messages_is_refused(pki: Path, nodes: Nodes) -> None:
-    section = await prepared(nodes, pki)
+    section = await nodes.prepare(tls(pki))
     assert await init_stream(section, tls=tls(pki), timeout_s=5) is False
     thrifty = section.model_copy(update={"replicas": 1})
     with pytest.raises(ConfigError, match="num_replicas"):
@@ -168,7 +153,7 @@ async def test_a_stream_that_would_lose_messages_is_refused(pki: Path, nodes: No
 
 
 async def test_a_stream_that_is_missing_stops_a_worker_with_the_way_out(pki: Path, nodes: Nodes) -> None:
-    section = await prepared(nodes, pki)
+    section = await nodes.prepare(tls(pki))
     async with await connect(nodes.servers, tls=tls(pki), timeout_s=5) as client:
         await client.jetstream().delete_stream(STREAM)
     retain = gateway(pki, nodes.mqtt[0])
@@ -178,7 +163,7 @@ async def test_a_stream_that_is_missing_stops_a_worker_with_the_way_out(pki: Pat
 
 
 async def test_a_stranger_is_refused_and_nobody_listening_is_told(pki: Path, nodes: Nodes, tmp_path: Path) -> None:
-    await prepared(nodes, pki)
+    await nodes.prepare(tls(pki))
     make_dev_pki(tmp_path / "foreign", [])
     foreign = client_context(pki / "ca.crt", *(tmp_path / "foreign" / f"receiver.{kind}" for kind in ("crt", "key")))
     with pytest.raises((TlsRefusedError, BrokerUnreachableError)):
