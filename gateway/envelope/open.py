@@ -8,6 +8,7 @@ verifying key by `signer_kid`, and compares its gateway with `gateway` and with 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import get_ident
 from typing import Any
 
 from gateway.envelope import cbor, cose, layout
@@ -19,8 +20,8 @@ from gateway.model import Event, Gap
 
 
 @lru_cache(maxsize=4096)
-def _position(secret: bytes, salt: bytes) -> Ratchet:
-    """Where an epoch's ratchet was left; parts mostly come in order."""
+def _position(_thread: int, secret: bytes, salt: bytes) -> Ratchet:
+    """Where a thread left an epoch's ratchet; parts mostly come in order."""
     return Ratchet(secret, salt)
 
 
@@ -36,7 +37,7 @@ class OpenEpoch:
 
     def message_key(self, step: int) -> bytes:
         """The key of `step`, counted from 0."""
-        ratchet = _position(self.secret, self.salt)
+        ratchet = _position(get_ident(), self.secret, self.salt)
         if ratchet.step > step:
             ratchet = Ratchet(self.secret, self.salt)
         while ratchet.step < step:

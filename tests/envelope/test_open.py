@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.envelope import cbor, cose, layout
 from gateway.envelope.keys import Signer
 from gateway.envelope.open import OpenEpoch, parse, parse_signed
+from gateway.envelope.ratchet import Ratchet
 from gateway.errors import DecryptError, EpochHashError, MalformedError, SealError, SignatureError
 from gateway.model import Batch, Gap
 from tests.envelope.conftest import (
@@ -295,3 +297,18 @@ def test_deriving_the_last_step_takes_bounded_time() -> None:
 
 def test_errors_are_all_seal_errors() -> None:
     assert all(issubclass(each, SealError) for each in (MalformedError, SignatureError, EpochHashError, DecryptError))
+
+
+def test_threads_that_open_parts_of_one_epoch_do_not_turn_each_others_ratchet(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Ratchet):
+        def next(self) -> bytes:
+            time.sleep(0.005)
+            return super().next()
+
+    right = Ratchet(b"shared", b"salt")
+    keys = [right.next() for _ in range(10)]
+    monkeypatch.setattr("gateway.envelope.open.Ratchet", Slow)
+    epoch = OpenEpoch(CHAIN, 0, A, b"shared", b"salt")
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(lambda: list(map(epoch.message_key, range(10)))) for _ in range(4)]
+        assert all(each.result() == keys for each in results)
