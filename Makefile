@@ -10,7 +10,8 @@ SOAK_KILLS ?= 1000
 SOAK_SECONDS ?= 1800
 SOAK_SEEDS ?= 1 2 3
 
-.PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez fuzz bench soak lock clean
+.PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez \
+	fuzz bench soak deb sbom audit lock clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -65,8 +66,16 @@ soak: venv  ## hours: SOAK_KILLS times SIGKILL of the gateway, then every fault 
 	SOAK_KILLS=$(SOAK_KILLS) $(BIN)/pytest tests/system/test_kills.py
 	set -e; for seed in $(SOAK_SEEDS); do $(BIN)/iomt-gateway prove --seconds $(SOAK_SECONDS) --seed $$seed; done
 
+deb: venv  ## Debian packages of gateway and receiver, for amd64 and arm64, in dist/; bill of materials inside
+	$(BIN)/python -m ship.deb
+
+sbom: deb  ## the bill of materials (CycloneDX) of each package is beside it in dist/, as in it
+
+audit: venv  ## OSV=snapshot of OSV's database (PyPI's all.zip): known vulnerabilities of what is shipped
+	@$(BIN)/python -m ship.audit $(OSV)
+
 lock: venv  ## renew the hash-locked requirements
 	$(BIN)/python requirements/lock.py
 
 clean:
-	rm -rf $(VENV) .demo .prove build *.egg-info
+	rm -rf $(VENV) .demo .prove build dist *.egg-info

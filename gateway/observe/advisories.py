@@ -93,27 +93,31 @@ def pinned(lock: str) -> dict[str, str]:
 def audit(packages: Mapping[str, str], snapshot: Path) -> Audited:
     """Hold packages (version by canonical name) against a snapshot.
 
-    Raises `ConfigError` if it cannot be read or has no advisory, as that audits nothing.
+    Raises `ConfigError` if it cannot be read or has no advisory of Python packages, as that audits nothing.
     """
     count, newest, found = 0, datetime.min.replace(tzinfo=UTC), set[Vulnerable]()
     for advisory in _read(snapshot):
-        count += 1
+        count += any(map(_concerns_us, advisory.affected))
         newest = max(newest, advisory.modified)
         found.update(concerned(packages, advisory))
     if not count:
-        raise ConfigError(f"{snapshot}: has no advisory; give OSV's export of {_ECOSYSTEM}, all.zip")
+        raise ConfigError(f"{snapshot}: has no advisory of Python packages; give OSV's export of {_ECOSYSTEM}, all.zip")
     return Audited(count, newest, tuple(sorted(found, key=lambda each: (each.name, each.advisory))))
 
 
 def concerned(packages: Mapping[str, str], advisory: Advisory) -> Iterator[Vulnerable]:
     """Yield each of the packages that an advisory concerns."""
     for affected in [] if advisory.withdrawn else advisory.affected:
-        if affected.package is None or affected.package.ecosystem.partition(":")[0] != _ECOSYSTEM:
+        if affected.package is None or not _concerns_us(affected):
             continue
         name = canonicalize_name(affected.package.name)
         version = packages.get(name)
         if version is not None and _is_affected(version, affected):
             yield Vulnerable(name, version, advisory.id, advisory.summary, _fixed_in(version, affected))
+
+
+def _concerns_us(affected: _Affected) -> bool:
+    return affected.package is not None and affected.package.ecosystem.partition(":")[0] == _ECOSYSTEM
 
 
 def _is_affected(version: str, affected: _Affected) -> bool:

@@ -85,7 +85,8 @@ def test_versions_that_are_listed_are_concerned_without_a_range(tmp_path: Path) 
     ids=["withdrawn", "another ecosystem", "no package"],
 )
 def test_what_concerns_nobody_here_is_not_told(tmp_path: Path, entry: dict[str, Any]) -> None:
-    assert audit({"some-package": "1.4.1"}, snapshot(tmp_path, entry)).found == ()
+    audited = audit({"some-package": "1.4.1"}, snapshot(tmp_path, entry, advisory("another")))
+    assert audited.found == ()
 
 
 def test_a_directory_of_advisories_does_too(tmp_path: Path) -> None:
@@ -100,6 +101,9 @@ def test_what_is_no_snapshot_is_an_error_and_never_clean(tmp_path: Path, content
         audit({}, tmp_path / "all.zip")
     with pytest.raises(ConfigError, match="has no advisory"):
         audit({}, snapshot(tmp_path))
+    npm = advisory(affected=[{"package": {"ecosystem": "npm", "name": "some-package"}, "versions": ["1.4.1"]}])
+    with pytest.raises(ConfigError, match="has no advisory of Python packages"):
+        audit({}, snapshot(tmp_path, npm))
     with pytest.raises(ConfigError, match="cannot be read"):
         audit({}, tmp_path / "nowhere")
 

@@ -1,0 +1,1 @@
+"""Debian packages and what is said about them. Nothing here is installed."""
