@@ -37,13 +37,13 @@ layers: venv
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm --ignore=tests/prometheus
+	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm --ignore=tests/prometheus --ignore=tests/nspawn
 
 test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosquitto, postgresql and nats-server
 	$(BIN)/pytest tests/fleet
 
-test-system: venv  ## a real Prometheus beside gateway and receiver: alerts fire and end; root, mosquitto, prometheus
-	$(BIN)/pytest tests/prometheus
+test-system: venv  ## systemd boots and runs the shipped units; a real Prometheus fires alerts; root, mosquitto, prometheus
+	$(BIN)/pytest tests/nspawn tests/prometheus
 
 test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
 	HOSTILE=$(HOSTILE) $(BIN)/pytest tests/hostile
@@ -53,7 +53,7 @@ test-tpm: venv  ## keys in a TPM 2.0; needs mosquitto, swtpm, tpm2-abrmd, tpm2-o
 	$(BIN)/pytest tests/tpm
 
 test-bluez: venv  ## pairing, links and recovery on Debian's kernel and bluetoothd, in a QEMU guest
-	$(BIN)/python tests/bluez/run.py
+	$(BIN)/python -m tests.bluez.run
 
 fuzz: venv  ## every decoder under a coverage-guided fuzzer; RUNS=inputs (Python 3.11 to 3.13)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt

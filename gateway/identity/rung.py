@@ -58,7 +58,9 @@ def make_signing_key(identity: IdentitySection, path: Path) -> bool:
 def _make(identity: IdentitySection, path: Path, generate: Callable[[], PrivateKey]) -> bool:
     if path.exists():
         return False
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o700, parents=True)
+        give_to_owner(path.parent)
     if identity.keys == "tpm":
         tpm.make(path, identity.tpm)
     else:

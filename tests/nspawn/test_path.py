@@ -1,0 +1,70 @@
+"""Under exactly the shipped units readings arrive; whatever ends a service, it comes back and nothing is lost."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from tests.nspawn.container import until
+from tests.nspawn.site import GATEWAY_CLI, Site
+
+SERVICES = ("iomt-gateway", "iomt-receiver", "iomt-ca")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_runs_with_its_shipped_unit_and_nothing_added(site: Site, service: str) -> None:
+    assert site.box.show(service, "ActiveState") == "active"
+    assert site.box.show(service, "DropInPaths") == ""
+    shipped = site.path(f"/usr/lib/systemd/system/{service}.service")
+    assert shipped.read_text() == (site.tree / "systemd" / shipped.name).read_text()
+
+
+def test_what_the_wearables_measure_arrives_stored_and_live(site: Site) -> None:
+    for backfilled in (True, False):
+        until(
+            lambda wanted=backfilled: any(row.backfilled is wanted for row in site.cloud.rows()),
+            lambda: site.box.journal("iomt-gateway"),
+        )
+    site.judged()
+
+
+def test_the_control_socket_answers_root(site: Site) -> None:
+    assert json.loads(site.box.run(GATEWAY_CLI, "status", "--json"))["online"] is True
+
+
+def test_killed_it_is_back_in_seconds_and_nothing_that_was_durable_is_lost(site: Site) -> None:
+    for _ in range(3):
+        restarts = site.restarts("iomt-gateway")
+        site.kill_gateway()
+        site.wait_for_restart("iomt-gateway", restarts)
+    assert site.judged().kills == 3
+
+
+def test_a_receiver_that_is_killed_costs_nothing(site: Site) -> None:
+    restarts = site.restarts("iomt-receiver")
+    site.box.run("systemctl", "kill", "--signal=KILL", "iomt-receiver")
+    site.wait_for_restart("iomt-receiver", restarts)
+    site.judged()
+
+
+def test_a_stop_is_orderly_and_within_its_time(site: Site) -> None:
+    started = time.monotonic()
+    site.box.run("systemctl", "stop", "iomt-gateway")
+    taken_s = time.monotonic() - started
+    assert site.box.show("iomt-gateway", "Result") == "success"
+    assert site.box.show("iomt-gateway", "ExecMainStatus") == "0"
+    assert "stopped in order" in site.box.journal("iomt-gateway")
+    assert taken_s < 20
+    assert not site.path("/run/iomt-gateway/failures").exists()
+    site.box.run("systemctl", "start", "iomt-gateway")
+    site.judged()
+
+
+def test_a_gateway_that_hangs_is_killed_by_the_watchdog_and_nothing_is_lost(site: Site) -> None:
+    with site.drop_in("iomt-gateway", "[Service]\nWatchdogSec=3\n"):
+        restarts = site.restarts("iomt-gateway")
+        site.kill_gateway(signal.SIGSTOP)
+        site.wait_for_restart("iomt-gateway", restarts)
+        assert "Watchdog timeout" in site.box.journal("iomt-gateway")
+    site.judged()
