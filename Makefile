@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 1800
 SOAK_SEEDS ?= 1 2 3
 
 .PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez \
-	fuzz bench soak deb sbom audit lock clean
+	fuzz bench soak deb sbom audit lock man clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
 
@@ -76,6 +76,19 @@ audit: venv  ## OSV=snapshot of OSV's database (PyPI's all.zip): known vulnerabi
 
 lock: venv  ## renew the hash-locked requirements
 	$(BIN)/python requirements/lock.py
+
+man: venv  ## manual pages and shell completions, in build/share as under /usr/share
+	@mkdir -p build/share/man/man1 build/share/bash-completion/completions
+	@mkdir -p build/share/zsh/vendor-completions build/share/fish/vendor_completions.d
+	set -e; for name in gateway receiver; do \
+		$(BIN)/argparse-manpage --module gateway.cli.$$name --function parser --prog iomt-$$name \
+			--project-name iomt-gateway --version "$$($(BIN)/iomt-$$name --version | cut -d' ' -f2)" \
+			--manual-title iomt-gateway --description "telemetry of medical wearables" \
+			--include docs/man/$$name.txt --output build/share/man/man1/iomt-$$name.1; \
+		$(BIN)/iomt-$$name completion bash >build/share/bash-completion/completions/iomt-$$name; \
+		$(BIN)/iomt-$$name completion zsh >build/share/zsh/vendor-completions/_iomt-$$name; \
+		$(BIN)/iomt-$$name completion fish >build/share/fish/vendor_completions.d/iomt-$$name.fish; \
+	done
 
 clean:
 	rm -rf $(VENV) .demo .prove build dist *.egg-info

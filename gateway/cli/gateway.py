@@ -25,6 +25,7 @@ _GROUPS: Final = {
     "identity": "identity",
     "firewall": "firewall",
     "wipe": "wipe",
+    "completion": "completion",
 }
 """Module of each command."""
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gateway import __version__
-from gateway.cli import audit, ca, common, desk, doctor, nats, recipients, signers, site, store
+from gateway.cli import audit, ca, common, completion, desk, doctor, nats, recipients, signers, site, store
 from gateway.config import ReceiverConfig, load
 from gateway.errors import GatewayError
 from gateway.observe import log
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     for group in (audit, site, ca, store, nats, recipients, signers, desk):
         group.add_parser(commands)
     doctor.add_receiver_parser(commands)
+    completion.add_receiver_parser(commands)
     return top
 
 
