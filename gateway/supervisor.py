@@ -4,6 +4,7 @@ Anything unexpected in a service ends the process with what was synced safe on t
 """
 
 import asyncio
+import datetime as dt
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ from gateway.clock.book import ClockBook
 from gateway.clock.keeper import RELEASED_MS
 from gateway.clock.system import Clock, SystemClocks
 from gateway.config import GatewayConfig
-from gateway.control import api
+from gateway.control import api, continuation
 from gateway.control.service import Control
 from gateway.envelope.keys import signer_for
 from gateway.envelope.layout import NO_HASH, urgent_root
@@ -83,12 +84,14 @@ class Gateway:
             root=identity.fleet_root,
             allow_classical=config.envelope.allow_classical,
         )
+        self._restored = continuation.load(state_dir)
         self.outbox = Outbox.open(
             state_dir / "outbox",
             gateway=config.gateway.id,
             segment_bytes=config.outbox.segment_bytes,
             capacity_bytes=config.outbox.capacity_bytes,
             reserve_bytes=config.outbox.reserve_bytes,
+            after=self._restored.after if self._restored else None,
         )
         self.outbox.require(config.uplink.required_stores)
         self.outbox.on_fsync = self.metrics.fsync_seconds.observe
@@ -171,6 +174,7 @@ class Gateway:
             self.pipeline.event("start", __version__)
             self._tell_clock(due)
             self.control.tell_log()
+            self._tell_restore()
             self._tell_damage(self.outbox.stats().missing)
             async with asyncio.TaskGroup() as group:
                 sealing = group.create_task(self.pipeline.run(), name="pipeline")
@@ -190,6 +194,13 @@ class Gateway:
                 renewing.cancel()
                 watchdog.cancel()
         _log.info("stopped in order")
+
+    def _tell_restore(self) -> None:
+        """Say once, with the first chain of a box that was made of a backup, that it was."""
+        if self._restored and self.outbox.head() == self._restored.after.get(Lane.DATA):
+            at = dt.datetime.fromtimestamp(self._restored.backup_ms / 1000, dt.UTC)
+            _log.warning("this box was restored from a backup", extra={"of": f"{at:%FT%TZ}"})
+            self.pipeline.event("security", "restored", f"from a backup of {at:%FT%TZ}")
 
     async def _end_chain(self, sealing: asyncio.Task[None]) -> None:
         """Make the last bundle durable; it announces who signs the next chain, if that is another."""

@@ -36,9 +36,9 @@ def run(parser: argparse.ArgumentParser) -> int:
         return 130
 
 
-def private(path: str, flags: int) -> int:
-    """An opener for files with what concerns patients: their owner's alone."""
-    return os.open(path, flags, 0o600)
+def new_private(path: Path) -> int:
+    """The descriptor of a new file for what concerns patients or keys: its owner's alone. Raises `OSError`."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def show(value: dict[str, object]) -> None:

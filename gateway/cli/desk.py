@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -148,7 +149,7 @@ def _out(arguments: argparse.Namespace) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        with arguments.out.open("x", encoding="utf-8", opener=common.private) as file:
+        with os.fdopen(common.new_private(arguments.out), "w", encoding="utf-8") as file:
             yield file
     except OSError as error:
         raise ConfigError(f"{arguments.out}: cannot be written: {error.strerror}") from error

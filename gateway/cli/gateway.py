@@ -24,6 +24,8 @@ _GROUPS: Final = {
     "enrol": "enrol",
     "identity": "identity",
     "firewall": "firewall",
+    "backup": "backup",
+    "restore": "restore",
     "wipe": "wipe",
     "completion": "completion",
 }

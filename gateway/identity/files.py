@@ -24,14 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from gateway.envelope.keys import RecipientKey, VerifyKey
-from gateway.errors import IdentityError
+from gateway.envelope.keys import Recipient, RecipientKey, VerifyKey
+from gateway.errors import IdentityError, SealError
 
 EDDSA, ES256, X25519, XWING = -8, -7, 50, -70050
 """COSE algorithms, as in `docs/format.md`."""
 
 _RECIPIENT_ALGORITHMS = {"xwing": XWING, "x25519": X25519}
-_RECIPIENT_BYTES = 32
 
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
 PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
@@ -121,14 +120,31 @@ def verify_key(key: PublicKey) -> VerifyKey:
 
 def load_recipient_key(path: Path) -> RecipientKey:
     """A key that opens what is sealed to it. Raises `IdentityError`."""
-    name, _, text = read_private(path).decode("ascii", "replace").strip().partition(":")
+    algorithm, private = _recipient_line(path, read_private(path))
     try:
-        private = bytes.fromhex(text)
+        return RecipientKey(algorithm, private)
+    except SealError as error:
+        raise IdentityError(f"{path}: is not xwing:HEX or x25519:HEX with a private key of 32 bytes") from error
+
+
+def load_recipient(path: Path) -> Recipient:
+    """The public half, `xwing:HEX` or `x25519:HEX` too. Raises `IdentityError`."""
+    algorithm, public = _recipient_line(path, _read_public(path))
+    try:
+        return Recipient(algorithm, public)
+    except SealError as error:
+        raise IdentityError(f"{path}: {error}") from error
+
+
+def _recipient_line(path: Path, content: bytes) -> tuple[int, bytes]:
+    name, _, text = content.decode("ascii", "replace").strip().partition(":")
+    try:
+        key = bytes.fromhex(text)
     except ValueError:
-        private = b""
-    if name not in _RECIPIENT_ALGORITHMS or len(private) != _RECIPIENT_BYTES:
-        raise IdentityError(f"{path}: is not xwing:HEX or x25519:HEX with {_RECIPIENT_BYTES} bytes")
-    return RecipientKey(_RECIPIENT_ALGORITHMS[name], private)
+        key = b""
+    if name not in _RECIPIENT_ALGORITHMS or not key:
+        raise IdentityError(f"{path}: is not xwing:HEX or x25519:HEX")
+    return _RECIPIENT_ALGORITHMS[name], key
 
 
 def load_registry(path: Path) -> Mapping[bytes, tuple[str, VerifyKey]]:

@@ -76,8 +76,9 @@ class Log:
         self._untold: dict[int, list[Hole]] = {}
         """Damage that no signed record tells of yet, by segment number."""
 
-    def recover(self) -> None:
-        """Scan what earlier processes left. Raises `OutboxError` and `OSError`."""
+    def recover(self, after: Link | None) -> None:
+        """Scan what earlier processes left; without anything, go on `after` that. Raises `OutboxError`, `OSError`."""
+        self.memory.head = after
         for unfinished in self._files.names(self._directory, ".tmp"):
             self._files.delete(unfinished)
         paths = segment_paths(self._files, self._directory)

@@ -102,9 +102,12 @@ class Outbox:
         segment_bytes: int,
         capacity_bytes: int,
         reserve_bytes: int = 0,
+        after: Mapping[Lane, Link] | None = None,
         files: Files | None = None,
     ) -> "Outbox":
         """Lock the outbox, recover what earlier processes left by scanning it, and begin a segment of its own.
+
+        A lane that holds nothing yet begins after the bundle that `after` names for it: of a box before this one.
 
         Raises `OutboxLockedError`, `OutboxError` where the directory cannot be read or holds a segment of another
         gateway. Where no segment can be made it opens all the same, so that the backlog can leave; `roll` then says
@@ -127,7 +130,7 @@ class Outbox:
                 undo.callback(outbox._disk.close)
                 for lane, log in outbox._logs.items():
                     files.make_directory(place(directory, lane))
-                    log.recover()
+                    log.recover((after or {}).get(lane))
             except BlockingIOError as error:
                 raise OutboxLockedError(f"{directory}: another process holds this outbox: stop it first") from error
             except OSError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.envelope.layout import self_stream, urgent_root
+from gateway.model import Link
 from gateway.receiver.coverage import Run
 from gateway.receiver.plan import ChainKey
 
@@ -34,6 +35,10 @@ WHERE chain_id = ? ORDER BY stream, first
 """
 _GAPS = "SELECT stream, first, count, cause FROM gap_rows JOIN streams ON streams.id = stream_id WHERE chain_id = ?"
 _PREDECESSORS = "SELECT predecessor, predecessor_no FROM chains WHERE gateway = ? AND predecessor IS NOT NULL"
+_ENDS = """
+SELECT chain, predecessor, no, hash FROM chains LEFT JOIN bundles ON bundles.chain_id = chains.id
+AND no = (SELECT max(no) FROM bundles WHERE chain_id = chains.id) WHERE gateway = ? ORDER BY chains.id
+"""
 _EVENTS = """
 SELECT DISTINCT details FROM event_rows JOIN streams ON streams.id = stream_id
 WHERE gateway = ? AND stream = ? AND code IN (?, ?)
@@ -117,6 +122,17 @@ class Archive:
                     named[chain] = max(no, named.get(chain, 0))
         named.pop(urgent_root(gateway), None)
         return named
+
+    def ends(self, gateway: str) -> list[tuple[bytes, bytes | None, Link | None]]:
+        """Of each chain, in the order in which they came: the one before it, and its last bundle that is stored."""
+        return [
+            (
+                bytes(chain),
+                predecessor and bytes(predecessor),
+                None if no is None else Link(bytes(chain), no, bytes(digest)),
+            )
+            for chain, predecessor, no, digest in self._rows(_ENDS, (gateway,))
+        ]
 
     def evictions(self, gateway: str) -> dict[bytes, list[Evicted]]:
         """What a gateway had to forget, by chain."""
