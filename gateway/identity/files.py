@@ -6,7 +6,7 @@ Private keys are PEM (PKCS 8); recipient keys are one line of text, `xwing:HEX` 
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -165,6 +165,21 @@ def load_registry(path: Path) -> Mapping[bytes, tuple[str, VerifyKey]]:
     except (ValueError, KeyError, TypeError) as error:
         raise IdentityError(f"{path}: is not a registry of signers: {error!r}") from error
     return registry
+
+
+def stamp(paths: Iterable[Path]) -> tuple[tuple[int, int] | None, ...]:
+    """What changes as soon as one of these files is replaced, made or removed. Raises `IdentityError`."""
+    return tuple(map(_stamp, paths))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+    return status.st_mtime_ns, status.st_ino
 
 
 def _read_public(path: Path) -> bytes:

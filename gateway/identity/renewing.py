@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from cryptography import x509
@@ -23,7 +22,7 @@ from gateway.errors import EnrolmentError, IdentityError
 from gateway.identity import est
 from gateway.identity.chain import p256_key, pem, trusted_roots
 from gateway.identity.enrolment import check_certificate
-from gateway.identity.files import load_certificate
+from gateway.identity.files import load_certificate, stamp
 from gateway.identity.renewal import Renewal, Validity
 from gateway.identity.rung import open_key
 from gateway.identity.tls import ClientContext, crl_expiry_s, gateway_context, load_crls
@@ -56,7 +55,7 @@ class Renewer:
         self._look_s = look_s
         self._said = ""
         metrics.crl_expiry.set_function(partial(crl_expiry_s, identity.ca.with_suffix(".crl")))
-        self._mine = _stamp(identity.tls_cert)
+        self._mine = stamp([identity.tls_cert])
         validity = self._tell_expiry()
         self._renewal = Renewal(validity, mono_s=_boot_s(), uniform=random.uniform)
 
@@ -64,7 +63,7 @@ class Renewer:
         """Serve until cancelled. Raises `IdentityError` only if files that were right are wrong now."""
         while True:
             await asyncio.sleep(self._look_s)
-            if _stamp(self._identity.tls_cert) != self._mine:
+            if stamp([self._identity.tls_cert]) != self._mine:
                 self._take("another certificate lies on the disk, and is used")
             elif self._tls.floor is not None and dt.datetime.now(dt.UTC) >= self._tls.floor:
                 self._hand_on()  # the clock has been set: from now on it counts
@@ -82,7 +81,7 @@ class Renewer:
         self._take("certificate renewed")
 
     def _take(self, text: str) -> None:
-        self._mine = _stamp(self._identity.tls_cert)
+        self._mine = stamp([self._identity.tls_cert])
         self._renewal.renewed(self._tell_expiry(), mono_s=_boot_s())
         self._hand_on()
         self._say(text)
@@ -132,14 +131,6 @@ def _checked_lists(data: bytes, authorities: Sequence[x509.Certificate]) -> byte
         if not any(each.subject == crl.issuer and crl.is_signature_valid(p256_key(each)) for each in authorities):
             raise EnrolmentError("the CA's revocation list is not signed by the CA")
     return data
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
-    return status.st_mtime_ns, status.st_ino
 
 
 def _boot_s() -> float:

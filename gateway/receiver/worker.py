@@ -11,16 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
-
-from cryptography import x509
 
 from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
-from gateway.errors import ConnectionLostError, IdentityError, SignatureError, SignerError, StoreError, UplinkError
-from gateway.identity.files import load_certificate, load_private_key
-from gateway.identity.tls import client_context, crl_expiry_s, scrape_context
+from gateway.errors import ConnectionLostError, SignatureError, SignerError, StoreError, UplinkError
+from gateway.identity.files import load_private_key
+from gateway.identity.tls import scrape_context
 from gateway.observe import http, systemd
 from gateway.observe.metrics import ReceiverMetrics
 from gateway.observe.throttle import Throttle
@@ -29,6 +26,7 @@ from gateway.receiver.fleet import RecipientKeys
 from gateway.receiver.intake import Intake, Taken
 from gateway.receiver.plan import Last, Message
 from gateway.receiver.registry import Registry
+from gateway.receiver.reloading import Files
 from gateway.receiver.silence import Silence
 from gateway.receiver.stores import open_store
 from gateway.uplink import client, mqtt
@@ -48,8 +46,6 @@ _SESSION_EXPIRY_S = 7 * 86_400
 _BACKOFF_S = 0.2
 _SILENCE_CHECK_S = 5.0
 _SAY_AGAIN_S = 60.0
-_LOOK_S = 5.0
-"""How often the key list's file is looked at."""
 
 T = TypeVar("T")
 
@@ -82,6 +78,7 @@ class Receiver:
         self._metrics = metrics
         self._births = births
         self._key_list_changed = asyncio.Event()
+        self._renewed = asyncio.Event()
         self._silence = Silence(intake.store.last_received_ms(), (2 * ingest.heartbeat_s + 10) * 1000)
         self._throttle = Throttle(_SAY_AGAIN_S)
         self._pubacks: list[tuple[str, asyncio.Future[int]]] = []
@@ -121,6 +118,7 @@ class Receiver:
                     # A broker that kept the session delivers, and may want acknowledgements, before it answers this.
                     tasks.create_task(self._subscribe(connection))
                     tasks.create_task(self._keep_telling_keys(connection))
+                    tasks.create_task(self._make_way())
                     await self._serve(connection)
             except* UplinkError as errors:
                 pause_s = self._lost(first_of(errors))
@@ -180,6 +178,17 @@ class Receiver:
             self._metrics.messages.inc(len(bundles))
             if taken.plan.epochs and taken.committed.parked:
                 await self._take_parked(connection)
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Connect anew with these certificates; the broker keeps what arrives meanwhile."""
+        self._tls = tls
+        self._renewed.set()
+
+    async def _make_way(self) -> NoReturn:
+        """Raises `ConnectionLostError` when other certificates are to be used."""
+        await self._renewed.wait()
+        self._renewed.clear()
+        raise ConnectionLostError("certificates have changed: connecting anew with them")
 
     def publish_key_list(self, data: bytes) -> None:
         """Tell every gateway another key list; the same one is no news."""
@@ -318,33 +327,29 @@ def open_intake(config: ReceiverConfig, registry: Registry) -> Intake:
 
 async def run(config: ReceiverConfig) -> None:
     """Run a receiver with everything that `config` names. Raises `GatewayError` if it cannot start."""
-    key_list = _read_key_list(config.receiver.key_list)
-    tls = client_context(config.tls.ca, config.tls.cert, config.tls.key)
     metrics = ReceiverMetrics()
+    scrapes = scrape_context(config.metrics.tls)
+    files = Files(config, metrics, scrapes)
     async with AsyncExitStack() as stack:
         registry = Registry(config.receiver.registry)
         intake = open_intake(config, registry)
         stack.callback(intake.store.close)
         if config.metrics.listen != "off":
             pages = {"/metrics": http.Page(metrics.render)}
-            scrapes = scrape_context(config.metrics.tls)
             await stack.enter_async_context(http.serve(pages, listen=config.metrics.listen, tls=scrapes))
-        certificate = x509.load_pem_x509_certificates(load_certificate(config.tls.cert))[0]
-        metrics.certificate_expiry.set(certificate.not_valid_after_utc.timestamp())
-        metrics.crl_expiry.set_function(partial(crl_expiry_s, config.tls.ca.with_suffix(".crl")))
         births = Births(registry, config.tls.ca, partial(_refuse, metrics))
         receiver = Receiver(
             config.broker,
             config.ingest,
-            tls=tls,
+            tls=files.tls,
             intake=intake,
-            key_list=key_list,
+            key_list=files.key_list,
             metrics=metrics,
             jetstream=config.jetstream if config.jetstream.servers else None,
             births=births,
         )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_watch_key_list(config.receiver.key_list, receiver))
+            tasks.create_task(files.watch(receiver))
             await receiver.run()
 
 
@@ -352,20 +357,6 @@ def _refreshed(keys: RecipientKeys, registry: Registry) -> Mapping[bytes, Last]:
     """What people have changed meanwhile takes effect with the next transaction."""
     keys.refresh()
     return registry.limits()
-
-
-def _read_key_list(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-async def _watch_key_list(path: Path, receiver: Receiver) -> NoReturn:
-    """Publish another key list as soon as it lies there. Raises `IdentityError`."""
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        receiver.publish_key_list(_read_key_list(path))
 
 
 def _refuse(metrics: ReceiverMetrics, gateway: str, error: SignerError) -> None:

@@ -18,7 +18,7 @@ from gateway.control.doctor.software import examine_software
 from gateway.errors import ConfigError, IdentityError
 from gateway.health.metrics import limits_by_code
 from gateway.identity.files import load_certificate
-from gateway.identity.tls import client_context
+from gateway.identity.tls import gateway_context
 from gateway.observe import http
 
 _STATUS = TypeAdapter(api.Status)
@@ -99,7 +99,7 @@ def _ways(config: GatewayConfig) -> Iterator[Finding]:
     """To every broker, and to where certificates are renewed. Without a usable identity no farther than TCP."""
     identity = config.identity
     try:
-        tls = client_context(identity.ca, identity.tls_cert, identity.tls_key)
+        tls = gateway_context(identity)
     except (IdentityError, OSError):  # what is wrong with it has its own finding
         tls = None
     for endpoint in config.uplink.endpoints:

@@ -2,8 +2,11 @@
 
 import base64
 import datetime as dt
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from gateway.identity.files import PrivateKey
+from gateway.lab import mosquitto
 from gateway.lab.site import free_port
 from gateway.receiver.ca.authority import Authority
 from gateway.receiver.site import Site, create
@@ -34,6 +38,28 @@ def make_site(root: Path, *, now: dt.datetime, passphrase: bytes | None = None) 
         with_receiver=True,
         now=now,
     )
+
+
+@contextmanager
+def broker_of(site: Site, log: Path) -> Iterator[None]:
+    """Run mosquitto as the site configured it; it listens when this yields."""
+    program = mosquitto.program()
+    if program is None:
+        pytest.skip("mosquitto is not installed; on Debian: apt install mosquitto")
+    with ExitStack() as stack:
+        file = stack.enter_context(log.open("wb"))
+        broker = subprocess.Popen([program, "-c", str(site.broker / "mosquitto.conf")], stdout=file, stderr=file)
+        stack.callback(broker.wait)
+        stack.callback(broker.kill)
+        port = int(site.config().site.endpoints[0].rpartition(":")[2])
+        deadline = time.monotonic() + 15
+        while True:
+            with suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+                break
+            assert broker.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield
 
 
 @pytest.fixture

@@ -3,15 +3,12 @@
 import asyncio
 import contextlib
 import datetime as dt
-import socket
 import ssl
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
@@ -26,11 +23,10 @@ from gateway.errors import (
 from gateway.identity.chain import pem
 from gateway.identity.files import private_pem
 from gateway.identity.tls import client_context
-from gateway.lab import mosquitto
 from gateway.receiver.ca.authority import TLS, Authority
 from gateway.receiver.site import Site, publish
 from gateway.uplink.mqtt import FAILURE, Connection
-from tests.receiver.ca.conftest import DAY, make_site, request, tls_key
+from tests.receiver.ca.conftest import DAY, broker_of, make_site, request, tls_key
 
 NOW = dt.datetime.now(dt.UTC)
 RECEIVED_S = 5.0
@@ -77,26 +73,12 @@ class Clinic:
 
 @pytest.fixture(scope="module")
 def clinic() -> Iterator[Clinic]:
-    program = mosquitto.program()
-    if program is None:
-        pytest.skip("mosquitto is not installed; on Debian: apt install mosquitto")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         place = Path(name)
         place.chmod(0o755)  # mosquitto's own account must reach its files
         site = make_site(place / "site", now=NOW - 20 * DAY)  # so old that a certificate of its has expired
         (place / "clients").mkdir()
-        log = stack.enter_context((place / "log").open("wb"))
-        broker = Popen([program, "-c", str(site.broker / "mosquitto.conf")], stdout=log, stderr=log)
-        stack.callback(broker.wait)
-        stack.callback(broker.kill)
-        port = int(site.config().site.endpoints[0].rpartition(":")[2])
-        deadline = time.monotonic() + 15
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
-                break
-            assert broker.poll() is None, (place / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        stack.enter_context(broker_of(site, place / "log"))
         authority = stack.enter_context(closing(site.authority()))
         yield Clinic(site, authority, place / "clients")
 
