@@ -31,6 +31,14 @@ class EnrolmentError(IdentityError):
     cause = "enrolment"
 
 
+class TryLaterError(EnrolmentError):
+    """A CA wants to be asked again after so many seconds (RFC 7030, 4.2.3)."""
+
+    def __init__(self, message: str, after_s: float) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
 class DeviceError(GatewayError):
     """A wearable, or the radio between, is to blame."""
 
@@ -187,6 +195,10 @@ class TlsRefusedError(UplinkError):
     """One side's TLS refused the other: a certificate, a name or a version."""
 
     cause = "tls"
+
+
+class ServerRevokedError(TlsRefusedError):
+    """The server shows a certificate that its CA has revoked: somebody else may have its key."""
 
 
 class CertificateTimeError(TlsRefusedError):

@@ -84,6 +84,19 @@ def trusted_roots(known: Sequence[x509.Certificate], offered: Sequence[x509.Cert
     return trusted
 
 
+def issued_by(roots: Sequence[x509.Certificate], offered: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Those `offered` that one of `roots` has signed."""
+    return [each for each in offered if any(_signed(each, root) for root in roots)]
+
+
+def _signed(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def _vouches(root: x509.Certificate, fresh: x509.Certificate, links: Sequence[x509.Certificate]) -> bool:
     """Whether one of `links` is the key and name of `fresh`, certified by `root` as a CA."""
     for link in links:

@@ -4,11 +4,15 @@ Everything raises `EnrolmentError` that says who is to blame and, where there is
 """
 
 import base64
+import datetime as dt
 import http.client
+import json
 import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -17,13 +21,26 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
-from gateway.errors import EnrolmentError
+from gateway.errors import EnrolmentError, TryLaterError
 from gateway.identity.files import PrivateKey
 
 _EST = "/.well-known/est/"
 _TIMEOUT_S = 20.0
 _MAX_ANSWER_BYTES = 1 << 20
 _OK = 200
+_LATER = {202, 429, 503}
+_LONGEST_S = 86_400.0
+"""However long a server wants not to be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalInfo:
+    """When a CA wants a certificate renewed, in seconds since 1970, and after how long to ask about that again."""
+
+    start_s: float
+    end_s: float
+    again_s: float
+    """0 if the server did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +63,26 @@ class EstClient:
         """The next certificate for a request (DER); TLS shows who asks."""
         return self._certify(f"{label}/simplereenroll", request, {})
 
+    def renewal_info(self, certificate: x509.Certificate) -> RenewalInfo | None:
+        """When to renew a certificate (draft-ietf-lamps-est-renewal-info); None if the server has no opinion."""
+        status, headers, answer = self._exchange("GET", f"{_EST}renewal-info/{certificate_id(certificate)}")
+        if status != _OK:
+            return None
+        try:
+            window = json.loads(answer)["suggestedWindow"]
+            start, end = (dt.datetime.fromisoformat(window[name]).timestamp() for name in ("start", "end"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise EnrolmentError(f"{self.url}: its renewal information is none: {error!r}") from error
+        return RenewalInfo(start, end, _retry_after_s(headers)) if start < end else None
+
     def site_file(self) -> bytes:
         """What a gateway of the site is told; not verified yet."""
         return self._ask("GET", "/v1/site")
 
-    def revocation_lists(self) -> bytes:
-        """Whose certificates are revoked (PEM); not verified yet."""
-        return self._ask("GET", "/v1/crl")
+    def revocation_lists(self) -> bytes | None:
+        """Whose certificates are revoked (PEM); not verified yet. None if the server does not publish it here."""
+        status, _, answer = self._exchange("GET", "/v1/crl")
+        return answer if status == _OK else None
 
     def _certify(self, path: str, request: bytes, headers: Mapping[str, str]) -> x509.Certificate:
         kind = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
@@ -62,6 +92,17 @@ class EstClient:
         return certificates[0]
 
     def _ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
+        status, answered, answer = self._exchange(method, path, body, headers)
+        if status == _OK:
+            return answer
+        reason = answer.decode("utf-8", "replace").strip().partition("\n")[0][:200]
+        if status in _LATER and (after_s := _retry_after_s(answered)):
+            raise TryLaterError(f"{self.url}: wants to be asked again in {after_s:.0f} s ({status}): {reason}", after_s)
+        raise EnrolmentError(f"{self.url}: {method} {path} is refused ({status}): {reason}")
+
+    def _exchange(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Message, bytes]:
         target = urlsplit(self.url)
         connection = http.client.HTTPSConnection(
             target.hostname or "", target.port or 443, timeout=_TIMEOUT_S, context=self.tls
@@ -76,10 +117,7 @@ class EstClient:
             raise EnrolmentError(f"{self.url}: cannot be reached: {error}") from error
         finally:
             connection.close()
-        if response.status != _OK:
-            reason = answer.decode("utf-8", "replace").strip().partition("\n")[0][:200]
-            raise EnrolmentError(f"{self.url}: {method} {path} is refused ({response.status}): {reason}")
-        return answer
+        return response.status, response.headers, answer
 
 
 def unverified(url: str) -> EstClient:
@@ -105,6 +143,30 @@ def make_request(gateway: str, key: PrivateKey) -> bytes:
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     signed = builder.sign(key, None if isinstance(key, Ed25519PrivateKey) else SHA256())
     return signed.public_bytes(Encoding.DER)
+
+
+def certificate_id(certificate: x509.Certificate) -> str:
+    """What names a certificate in a request for renewal information: key of its issuer, and serial number."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except x509.ExtensionNotFound as error:
+        raise EnrolmentError("the certificate does not say which key issued it") from error
+    number = certificate.serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")  # as DER has it: its first bit is no sign
+    parts = (extension.value.key_identifier or b"", serial)
+    return ".".join(base64.urlsafe_b64encode(each).rstrip(b"=").decode("ascii") for each in parts)
+
+
+def _retry_after_s(headers: Message) -> float:
+    """Seconds, or a date beside the server's own (RFC 9110, 10.2.3); 0 if there is none that can be read."""
+    text = headers.get("Retry-After", "")
+    try:
+        if text.isascii() and text.isdecimal():
+            return min(float(text), _LONGEST_S)
+        later, now = (parsedate_to_datetime(each) for each in (text, headers.get("Date", "")))
+        return min(max(0.0, (later - now).total_seconds()), _LONGEST_S)
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _certificates(answer: bytes) -> list[x509.Certificate]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 _HALF, _SPREAD = 0.5, 0.1
 """Of its life a certificate has seen this much, plus up to so much more, when it is renewed."""
+_LATEST = 0.9
+"""Of its life that may have passed, whatever a CA advises."""
 _UNKNOWN_AGE_S = 600.0
 """Within which a certificate is renewed whose age cannot be told: the wall clock is before its birth."""
 _RETRY_MIN_S, _RETRY_MAX_S = 60.0, 3600.0
@@ -35,6 +37,7 @@ class Renewal:
     def __init__(self, validity: Validity, *, mono_s: float, uniform: Callable[[float, float], float]) -> None:
         self._uniform = uniform
         self._failures = 0
+        self._advised: tuple[float, float] | None = None
         self._not_before_s = mono_s
         """Of the monotonic clock: no attempt earlier."""
         self._begin(validity, mono_s)
@@ -46,6 +49,14 @@ class Renewal:
         self._obtained = True
         self._failures = 0
         self._not_before_s = mono_s + _WALL_EVERY * validity.life_s
+
+    def advise(self, start_s: float, end_s: float) -> None:
+        """The CA wants this certificate renewed between these times, in seconds since 1970."""
+        if (start_s, end_s) == self._advised:
+            return
+        self._advised = start_s, end_s
+        age_s = self._uniform(start_s, end_s) - self._validity.not_before_s
+        self._fraction = min(_LATEST, age_s / self._validity.life_s)
 
     def failed(self, *, mono_s: float, retry_after_s: float = 0.0) -> None:
         """An attempt failed; the next one comes later, and not all boxes at once."""
@@ -70,4 +81,5 @@ class Renewal:
         self._validity = validity
         self._since_s = mono_s
         self._fraction = _HALF + self._uniform(0.0, _SPREAD)
+        self._advised = None
         self._fraction_of_unknown_s = self._uniform(0.0, _UNKNOWN_AGE_S)

@@ -10,7 +10,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
@@ -18,20 +18,23 @@ from cryptography import x509
 
 from gateway.config import IdentitySection
 from gateway.durable import write_durably
-from gateway.errors import EnrolmentError, IdentityError
+from gateway.errors import EnrolmentError, IdentityError, TryLaterError
 from gateway.identity import est
-from gateway.identity.chain import p256_key, pem, trusted_roots
+from gateway.identity.chain import pem, trusted_roots
 from gateway.identity.enrolment import check_certificate
 from gateway.identity.files import load_certificate, stamp
+from gateway.identity.lookup import look, take_lists
 from gateway.identity.renewal import Renewal, Validity
 from gateway.identity.rung import open_key
-from gateway.identity.tls import ClientContext, crl_expiry_s, gateway_context, load_crls
+from gateway.identity.tls import ClientContext, crl_expiry_s, gateway_context, load_revoked
 from gateway.observe.metrics import GatewayMetrics
 
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 30.0
 """How often clocks and files are looked at."""
+_ASK_EVERY_S, _ASK_MAX_S = 300.0, 3600.0
+"""How often the CA is asked who is revoked, if it does not say, and whatever it says."""
 
 
 class Renewer:
@@ -53,6 +56,7 @@ class Renewer:
         self._on_context = on_context
         self._metrics = metrics
         self._look_s = look_s
+        self._ask_at_s = _boot_s() + random.uniform(0, _ASK_EVERY_S)
         self._said = ""
         metrics.crl_expiry.set_function(partial(crl_expiry_s, identity.ca.with_suffix(".crl")))
         self._mine = stamp([identity.tls_cert])
@@ -69,13 +73,33 @@ class Renewer:
                 self._hand_on()  # the clock has been set: from now on it counts
             elif self._identity.enrolment and self._renewal.due(wall_s=time.time(), mono_s=_boot_s()):
                 await self._renew()
+            elif self._identity.enrolment and _boot_s() >= self._ask_at_s:
+                await self._ask()
+
+    async def _ask(self) -> None:
+        """Learn who is revoked by now, and when the CA wants to be asked for the next certificate."""
+        again_s = random.uniform(0.5, 1.0) * _ASK_EVERY_S
+        try:
+            info = await asyncio.to_thread(look, self._identity)
+        except IdentityError as error:
+            self._say(f"the CA does not tell who is revoked: {error}")
+        else:
+            if info is not None:
+                self._renewal.advise(info.start_s, info.end_s)
+                again_s = min(max(info.again_s, again_s), _ASK_MAX_S)
+        self._ask_at_s = _boot_s() + again_s
+        if load_revoked(self._identity.ca.with_suffix(".crl")) != self._tls.revoked:
+            self._say("the CA has revoked certificates; connecting anew, to none of their holders")
+            self._hand_on()
 
     async def _renew(self) -> None:
         try:
             await asyncio.to_thread(renew, self._identity, self._gateway)
         except IdentityError as error:
             self._metrics.renewal_failures.inc()
-            self._renewal.failed(mono_s=_boot_s())
+            self._renewal.failed(
+                mono_s=_boot_s(), retry_after_s=error.after_s if isinstance(error, TryLaterError) else 0.0
+            )
             self._say(f"certificate is not renewed: {error}")
             return
         self._take("certificate renewed")
@@ -116,21 +140,14 @@ def renew(identity: IdentitySection, gateway: str) -> None:
     certificate = client.renew("tls", est.make_request(gateway, key))
     at = max(dt.datetime.now(dt.UTC), certificate.not_valid_before_utc)  # a clock that is behind learns from the CA
     check_certificate(certificate, gateway, key, "tls", roots=roots, issuers=issuers, at=at)
-    lists = _checked_lists(client.revocation_lists(), [*roots, *issuers])
+    lists = client.revocation_lists()
+    if lists is not None:
+        take_lists(identity, lists, roots, issuers)
     try:
-        write_durably(identity.ca.with_suffix(".crl"), lists)
         write_durably(identity.ca, pem(roots))
         write_durably(identity.tls_cert, pem([certificate, *issuers]))
     except OSError as error:
         raise EnrolmentError(f"{error.filename}: the renewed certificate cannot be kept: {error.strerror}") from error
-
-
-def _checked_lists(data: bytes, authorities: Sequence[x509.Certificate]) -> bytes:
-    """The CA's revocation lists, if each is signed by one of `authorities`. Raises `IdentityError`."""
-    for crl in load_crls(data):
-        if not any(each.subject == crl.issuer and crl.is_signature_valid(p256_key(each)) for each in authorities):
-            raise EnrolmentError("the CA's revocation list is not signed by the CA")
-    return data
 
 
 def _boot_s() -> float:

@@ -15,12 +15,12 @@ from cryptography import x509
 
 from gateway.config import IdentitySection
 from gateway.errors import IdentityError
-from gateway.identity.files import read_private
+from gateway.identity.files import load_certificate, read_private
 from gateway.identity.provider import provider
 
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME."""
-_EXPIRED, _REVOKED = 10, 23
+_EXPIRED, REVOKED = 10, 23
 """X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED."""
 
 
@@ -38,7 +38,7 @@ class ClientContext(ssl.SSLContext):
         """Raise `ssl.SSLCertVerificationError` unless a server's certificate (DER) may be believed."""
         server = x509.load_der_x509_certificate(certificate)
         if server.serial_number in self.revoked:
-            raise _refusal(_REVOKED, "the server's certificate is revoked")
+            raise _refusal(REVOKED, "the server's certificate is revoked")
         if self.floor is not None and server.not_valid_after_utc <= self.floor:
             raise _refusal(_EXPIRED, "the server's certificate has expired")
 
@@ -70,10 +70,17 @@ def client_context(ca: Path, cert: Path, key: Path) -> ClientContext:
 
     A file beside `ca` with the suffix `.crl` says who is revoked. Raises `IdentityError`.
     """
+    context = anonymous_context(ca, cert)
+    _show(context, cert, key)
+    return context
+
+
+def anonymous_context(ca: Path, cert: Path) -> ClientContext:
+    """The same, but no certificate is shown: the one in `cert` only tells what time it is at least."""
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
-    _configure(context, ca, cert, key)
+    _believe(context, ca)
     context.sslsocket_class = ClientSocket
-    own = x509.load_pem_x509_certificates(cert.read_bytes())[0]
+    own = x509.load_pem_x509_certificates(load_certificate(cert))[0]
     if dt.datetime.now(dt.UTC) < own.not_valid_before_utc:
         context.verify_flags |= _NO_CHECK_TIME
         context.floor = own.not_valid_before_utc
@@ -84,7 +91,8 @@ def client_context(ca: Path, cert: Path, key: Path) -> ClientContext:
 def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
     """For a server: a client without a certificate from `ca` is refused. Raises `IdentityError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _configure(context, ca, cert, key)
+    _believe(context, ca)
+    _show(context, cert, key)
     return context
 
 
@@ -122,14 +130,17 @@ def load_revoked(path: Path) -> frozenset[int]:
     return frozenset(each.serial_number for crl in lists for each in crl)
 
 
-def _configure(context: ssl.SSLContext, ca: Path, cert: Path, key: Path) -> None:
-    read_private(key)
+def _believe(context: ssl.SSLContext, ca: Path) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(ca)
     except (OSError, ssl.SSLError) as error:
         raise IdentityError(f"{ca}: is not a readable CA certificate: {error}") from error
+
+
+def _show(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    read_private(key)
     try:
         context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as error:

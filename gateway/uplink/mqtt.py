@@ -27,9 +27,11 @@ from gateway.errors import (
     CertificateTimeError,
     ConnectionLostError,
     ConnectionRefusedByBrokerError,
+    ServerRevokedError,
     TlsRefusedError,
     UplinkError,
 )
+from gateway.identity.tls import REVOKED
 from gateway.uplink.client import QOS, Client, Limits, Message, TlsSocket
 
 FAILURE = 0x80
@@ -194,6 +196,8 @@ class Connection:
                 f"{self.endpoint}: TLS refused: by the broker's clock this machine's certificate has expired: renew it,"
                 " or set the broker's clock"
             )
+        if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code == REVOKED:
+            return ServerRevokedError(f"{self.endpoint}: TLS refused: {cause.strerror or cause}")
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
             return TlsRefusedError(f"{self.endpoint}: TLS refused: {cause.strerror or cause}")
         if cause is not None:

@@ -24,6 +24,7 @@ from gateway.errors import (
     ConnectionLostError,
     OutboxDamagedError,
     ReceiptError,
+    ServerRevokedError,
     SessionTakenOverError,
     UplinkError,
 )
@@ -180,7 +181,8 @@ class Uplink:
     async def _succeed(self, endpoint: str) -> NoReturn:
         """When there is another certificate, connect with it; the broker ends the old connection for the new one.
 
-        Raises `ConnectionLostError` when the new one is up. As long as it cannot be had, the old one lives on.
+        Raises `ConnectionLostError` when the new one is up. As long as it cannot be had, the old one lives on; but not
+        with a broker whose certificate is revoked: `ServerRevokedError`.
         """
         while True:
             await self._renewed.wait()
@@ -191,7 +193,7 @@ class Uplink:
             if error is None:
                 raise ConnectionLostError(f"{endpoint}: another connection, with the renewed certificate, is up")
             self._successor = None
-            if not isinstance(error, UplinkError):
+            if not isinstance(error, UplinkError) or isinstance(error, ServerRevokedError):
                 raise error
             self._tell("succession", f"cannot connect with the renewed certificate, the old one serves: {error}")
             self._renewed.set()

@@ -89,3 +89,33 @@ def test_whatever_the_wall_clock_does_it_is_renewed_before_it_ends(jumps: list[f
         if renewal.due(wall_s=wall_s + hour * 3600, mono_s=hour * 3600.0):
             return
     raise AssertionError("it ended unrenewed")
+
+
+def test_a_ca_that_names_a_window_is_obeyed_by_both_clocks() -> None:
+    renewal = found()
+    renewal.advise(BORN + 2 * DAY, BORN + 3 * DAY)
+    assert 2.0 <= when(renewal, BORN) <= 3.1
+    renewal = found()
+    renewal.renewed(FORTNIGHT, mono_s=0.0)
+    renewal.advise(BORN + 2 * DAY, BORN + 3 * DAY)
+    assert 2.0 <= when(renewal, 0.0) <= 3.1
+    renewal.advise(BORN - 2 * DAY, BORN - DAY)
+    assert renewal.due(wall_s=BORN, mono_s=DAY), "a window in the past: at once"
+
+
+def test_the_same_advice_again_draws_no_other_time() -> None:
+    times = set()
+    for _ in range(3):
+        renewal = found()
+        for _ in range(50):
+            renewal.advise(BORN + 2 * DAY, BORN + 12 * DAY)
+        times.add(when(renewal, BORN))
+    assert len(times) == 1
+
+
+def test_no_advice_lets_a_certificate_end_and_it_ends_with_the_certificate() -> None:
+    renewal = found()
+    renewal.advise(BORN + 100 * DAY, BORN + 200 * DAY)
+    assert when(renewal, BORN) <= 0.9 * 14 + 0.1
+    renewal.renewed(FORTNIGHT, mono_s=0.0)
+    assert 7.0 <= when(renewal, BORN) <= 8.5

@@ -73,6 +73,20 @@ async def test_a_certificate_that_the_broker_refuses_costs_the_old_connection_no
         await eventually(lambda: box.uplink.online and box.uplink._flow is not flow)
 
 
+async def test_a_broker_that_is_revoked_by_now_loses_the_connection_that_it_has(broker: Broker, box: Box) -> None:
+    async with receiving(broker), running(box, broker.endpoint):
+        await eventually(lambda: box.uplink.online)
+        stolen = tls_of(box.pki, GATEWAY)
+        assert isinstance(stolen, ClientContext)
+        certificate = (box.pki / "broker.crt").read_bytes()
+        stolen.revoked = frozenset({x509.load_pem_x509_certificate(certificate).serial_number})
+        box.uplink.use(stolen)
+        await eventually(lambda: not box.uplink.online)
+        assert box.count("uplink_reconnects_total", cause="tls") >= 1
+        box.uplink.use(tls_of(box.pki, GATEWAY))
+        await eventually(lambda: box.uplink.online)
+
+
 async def test_a_broker_whose_certificate_is_revoked_or_has_expired_is_not_believed(broker: Broker, box: Box) -> None:
     context = tls_of(box.pki, GATEWAY)
     assert isinstance(context, ClientContext)

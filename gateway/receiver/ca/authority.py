@@ -31,6 +31,8 @@ TLS, SIGNING = "gateway", "signing"
 """The profiles of the two certificates that every gateway has."""
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_RENEWAL_START, _RENEWAL_SPREAD = 0.5, 0.1
+"""Of its life a certificate has seen this much when its holder should begin to ask for the next, and take so long."""
 _CODE_GROUPS, _CODE_GROUP = 4, 5
 _KEYS: dict[str, tuple[type[PublicKey], ...]] = {
     TLS: (EllipticCurvePublicKey,),
@@ -176,6 +178,28 @@ class Authority:
             raise EnrolmentError(f"the certificate of {name} has expired; enrol with a new one-time code")
         return str(name)
 
+    def renewal_window(
+        self, issuer_key: bytes, serial: int, *, now: dt.datetime
+    ) -> tuple[dt.datetime, dt.datetime] | None:
+        """When a certificate should be renewed: from half its life on, or as soon as another issuer issues.
+
+        `issuer_key` is the identifier of the key that issued it. None if it is not known, or revoked.
+        """
+        with self._database.transaction() as database:
+            row = database.execute(
+                "SELECT generation, issued_ms, not_after_ms FROM certificates WHERE serial = ? AND revoked_ms IS NULL",
+                (f"{serial:x}",),
+            ).fetchone()
+            active = self._active(database, now)
+        family = {each.no: each for each in self.generations(now)}
+        if row is None or row[0] not in family or _key_identifier(family[row[0]].issuer) != issuer_key:
+            return None
+        issued, life = _time(row[1]), _time(row[2]) - _time(row[1])
+        start, spread = issued + _RENEWAL_START * life, _RENEWAL_SPREAD * life
+        if active.no != row[0]:
+            start = min(start, max(issued, active.active))
+        return start, start + spread
+
     def revoke(self, name: str, *, now: dt.datetime) -> list[str]:
         """Revoke every certificate of `name`, and its one-time code; returns their serial numbers."""
         with self._database.transaction() as database:
@@ -271,6 +295,10 @@ class Authority:
         if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != generation.issuer.public_key():
             raise IdentityError(f"{path}: is not the key of issuing certificate {generation.no}")
         return Issuer(generation.issuer, key)
+
+
+def _key_identifier(certificate: x509.Certificate) -> bytes:
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
 
 
 def key_digest(public: PublicKey) -> bytes:

@@ -2,12 +2,14 @@
 
 Paths below /.well-known/est/, with the label `signer` for the certificate that signs bundles and none, or `tls`, for
 the one that speaks to the broker: cacerts, csrattrs, simpleenroll (HTTP Basic, gateway id and one-time code) and
-simplereenroll (TLS client certificate). Besides: /v1/site and /v1/crl.
+simplereenroll (TLS client certificate). Besides: renewal-info/CERTIFICATE (draft-ietf-lamps-est-renewal-info), /v1/site
+and /v1/crl.
 """
 
 import base64
 import binascii
 import datetime as dt
+import json
 import logging
 from collections.abc import Callable, Sequence
 
@@ -21,6 +23,8 @@ from gateway.receiver.ca.authority import SIGNING, TLS, Authority
 _log = logging.getLogger(__name__)
 
 _ROOT = "/.well-known/est/"
+_RENEWAL = f"{_ROOT}renewal-info/"
+_ASK_AGAIN_S = 300
 _LABELS = {"": TLS, "tls": TLS, "signer": SIGNING}
 _CERTIFICATES = "application/pkcs7-mime; smime-type=certs-only"
 _TRANSFER = (("Content-Transfer-Encoding", "base64"),)
@@ -56,13 +60,15 @@ class EstServer:
             return self._answer(request)
         except (StoreError, IdentityError) as error:
             _log.error("a request could not be answered: %s", error)
-            return Response(503)
+            return Response(503, headers=(("Retry-After", str(_ASK_AGAIN_S)),))
 
     def _answer(self, request: Request) -> Response:
         published = self._published.get(request.path)
         if published is not None:
             render, content_type = published
             return Response(200, render(), content_type) if request.method == "GET" else Response(405)
+        if request.path.startswith(_RENEWAL):
+            return self._renewal_info(request)
         *label, operation = request.path.removeprefix(_ROOT).split("/")
         profile = _LABELS.get("/".join(label))
         if not request.path.startswith(_ROOT) or profile is None:
@@ -76,6 +82,18 @@ class EstServer:
                 return self._enrol(request, operation, profile)
             case _:
                 return Response(404)
+
+    def _renewal_info(self, request: Request) -> Response:
+        try:
+            issuer, serial = (_base64url(part) for part in request.path.removeprefix(_RENEWAL).split("."))
+        except ValueError:
+            return Response(400, b"a certificate is named by its issuer's key and its serial number, in base64url\n")
+        window = self._authority.renewal_window(issuer, int.from_bytes(serial, "big"), now=self._clock())
+        if request.method != "GET" or window is None:
+            return Response(404)
+        start, end = (each.isoformat(timespec="seconds") for each in window)
+        body = json.dumps({"suggestedWindow": {"start": start, "end": end}})
+        return Response(200, body.encode(), "application/json", (("Retry-After", str(_ASK_AGAIN_S)),))
 
     def _ca_certificates(self) -> list[x509.Certificate]:
         family = self._authority.generations(self._clock())
@@ -107,6 +125,10 @@ def _certificates(certificates: Sequence[x509.Certificate]) -> Response:
     """A certs-only CMS message, in lines of base64 (RFC 7030, 4.1.3)."""
     body = base64.encodebytes(pkcs7.serialize_certificates(list(certificates), Encoding.DER))
     return Response(200, body, _CERTIFICATES, _TRANSFER)
+
+
+def _base64url(text: str) -> bytes:
+    return base64.b64decode(f"{text}{'=' * (-len(text) % 4)}", altchars=b"-_", validate=True)
 
 
 def _credentials(request: Request) -> tuple[str, str] | None:
