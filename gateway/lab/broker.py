@@ -71,6 +71,14 @@ class _Replay(StreamReaderAdapter):  # type: ignore[misc] # amqtt is not annotat
         return data
 
 
+class _Writer(StreamWriterAdapter):  # type: ignore[misc] # amqtt is not annotated
+    """A writer whose connection can be ended without waiting for it."""
+
+    def end(self) -> None:
+        """Send what is written, and TLS's own goodbye."""
+        self._writer.close()
+
+
 class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
     """amqtt behind mutual TLS on a loopback port, with topics confined to certificates."""
 
@@ -107,7 +115,7 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
             elif client_id.decode("utf-8", "replace") != _common_name(writer.get_extra_info("ssl_object")):
                 writer.write(_IDENTIFIER_REJECTED)
             else:
-                await self._client_connected(listener_name, _Replay(head, reader), StreamWriterAdapter(writer))
+                await self._client_connected(listener_name, _Replay(head, reader), _Writer(writer))
         except (OSError, asyncio.IncompleteReadError):
             pass  # the client is gone; amqtt has no other answer
         finally:
@@ -153,8 +161,14 @@ class DemoBroker(Broker):  # type: ignore[misc] # amqtt is not annotated
         if session is not None and handler is not None and session.transitions.is_connected():
             session.will_flag = False
             await handler.handle_connection_closed()
-            await handler.stop()
+            await self._stop_handler(handler)
         await super()._delete_session(client_id)
+
+    async def _stop_handler(self, handler: BrokerProtocolHandler) -> None:
+        """End the connection, for amqtt cancels its reader and waits, and Python 3.11's `wait_for` may forget that."""
+        if handler.writer is not None:
+            handler.writer.end()
+        await super()._stop_handler(handler)
 
 
 def _common_name(tls: ssl.SSLObject) -> str | None:
