@@ -143,13 +143,13 @@ class Ward:
             if party and (keys := await BondStore(self.bonds).get(party.address)):
                 await party.take_bond(keys)
 
-    async def gateway(self, clock: Clock | None = None, **config: Any) -> Gateway:
+    async def gateway(self, clock: Clock | None = None, radio: VirtualRadio | None = None, **config: Any) -> Gateway:
         """Start a gateway that knows what the last one left; its clock is this machine's unless it is given."""
         options = {"connect_timeout_s": 2.0, "retry_max_s": 0.3, "racp_timeout_s": 1.0, **config}
         options.setdefault("reset_request", self.state / "adapter-reset")
         section = BleSection(adapter=f"virtual:{self.socket}", **options)
         gateway = Gateway(
-            VirtualRadio(self.socket, self.bonds),
+            radio or VirtualRadio(self.socket, self.bonds),
             Inventory.load(self.devices),
             self.cursors,
             section,
