@@ -156,7 +156,7 @@ class EnvelopeSection(_Section):
 class BleSection(_Section):
     """Which radio; `virtual:PATH` reaches virtual wearables through a Unix socket (needs the `lab` extra)."""
 
-    adapter: Annotated[str, Field(pattern=r"^(hci\d+|virtual:.+|none)$")] = "hci0"
+    adapter: Annotated[str, Field(pattern=r"^(hci\d+|([0-9A-F]{2}:){5}[0-9A-F]{2}|virtual:.+|none)$")] = "hci0"
     connect_timeout_s: float = Field(default=20.0, gt=0, le=120)
     retry_max_s: float = Field(default=60.0, gt=0, le=3600)
     racp_timeout_s: float = Field(default=30.0, gt=0, le=300)

@@ -29,7 +29,8 @@ _RESCAN_S = 30.0
 """BlueZ tells of a wearable once, and then when its signal changes; a scan that begins anew tells of all again."""
 _SAVE_S = 600.0
 _REFUSED_EVERY_S = 60.0
-"""A peer that asks again and again is reported once in this time."""
+"""A peer that asks again and again is reported once in this time, and of many peers so many."""
+_MOST_REFUSED = 16
 
 
 class Bluetooth:
@@ -62,7 +63,7 @@ class Bluetooth:
         self._changed = asyncio.Event()
         self._listeners: list[OnHeard] = []
         self._window = Window(self._refused)
-        self._refused_at = float("-inf")
+        self._refused_at: dict[str, float] = {}
         self._watchdog = AdapterWatchdog(silent_s=config.adapter_silent_s, now=self._time_s())
         self.links = Links(
             radio,
@@ -208,8 +209,10 @@ class Bluetooth:
 
     def _refused(self, error: PairingError, address: str) -> None:
         self._on_error(error)
-        if self._time_s() - self._refused_at >= _REFUSED_EVERY_S:
-            self._refused_at = self._time_s()
+        now = self._time_s()
+        self._refused_at = {peer: at for peer, at in self._refused_at.items() if now - at < _REFUSED_EVERY_S}
+        if address not in self._refused_at and len(self._refused_at) < _MOST_REFUSED:
+            self._refused_at[address] = now
             self._on_event("pairing-refused", address)
 
     async def _save_now_and_then(self) -> None:

@@ -30,21 +30,27 @@ _MARK = "iomt-gateway "
 
 
 class BluezRadio:
-    """A `radio.Radio` on the adapter of this name, such as "hci0"."""
+    """A `radio.Radio` on the adapter of this name, such as "hci0", or of this address.
+
+    One that was used before is found by its address: it may have another name when it comes back.
+    """
 
     def __init__(self, adapter: str) -> None:
+        self._wanted: tuple[str, ...] = (adapter,)
         self._adapter = adapter
         self._bluez: BlueZ | None = None
 
     async def open(self, ask: Ask) -> asyncio.Future[None]:
         """As `Radio.open`: power the adapter, answer BlueZ's pairing questions."""
-        bluez = await BlueZ.connect(self._adapter)
+        bluez = await BlueZ.connect(*self._wanted)
+        self._adapter = bluez.path.rpartition("/")[2]
         try:
             await bluez.set(bluez.path, ADAPTER, "Powered", Variant("b", True))  # noqa: FBT003 - a D-Bus boolean
             await bluez.set(bluez.path, ADAPTER, "Pairable", Variant("b", False))  # noqa: FBT003 - same
             bluez.export(agent.PATH, agent.Agent(ask))
             await bluez.call("/org/bluez", AGENT_MANAGER, "RegisterAgent", "os", [agent.PATH, agent.CAPABILITY])
             await bluez.call("/org/bluez", AGENT_MANAGER, "RequestDefaultAgent", "o", [agent.PATH])
+            self._wanted = (await bluez.get(bluez.path, ADAPTER, "Address"), self._wanted[-1])
         except AdapterError:
             await bluez.close()
             raise

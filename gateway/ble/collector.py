@@ -6,7 +6,7 @@ durable together.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -17,7 +17,7 @@ from bleak.exc import BleakGATTProtocolError
 
 from gateway.ble.inventory import Device
 from gateway.ble.profiles import RACP, Profile
-from gateway.ble.progress import Item, Numbering, Progress
+from gateway.ble.progress import Item, Progress
 from gateway.ble.racp import Transfer
 from gateway.errors import BondError, DecodeError, DeviceError, LinkError, ProcedureError
 from gateway.health import racp
@@ -63,7 +63,7 @@ class Collector:
 
     `sink` takes readings, and the cursor they bring about; `on_error` takes what was wrong with single values or
     transfers, after which collection goes on; `on_backfill` hears at every change whether all stored records are here;
-    `now_ms` tells gateway time.
+    `now_ms` tells gateway time; `seen` as in `Progress`.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Collector:
         profile: Profile,
         *,
         cursor: Cursor | None,
+        seen: set[Hashable],
         sink: Sink,
         on_error: OnError,
         on_backfill: OnBackfill,
@@ -80,7 +81,7 @@ class Collector:
     ) -> None:
         self._device = device
         self._profile = profile
-        self._progress = Progress(device.address, profile.numbering, cursor)
+        self._progress = Progress(device.address, profile.numbering, cursor, seen)
         self._sink = sink
         self._on_error = on_error
         self._on_backfill = on_backfill
@@ -88,6 +89,7 @@ class Collector:
         self._now_ms = now_ms
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_QUEUE)
         self._overflown = False
+        self._stores = False
         self._transfer: Transfer | None = None
         self._held: list[Item] = []
         self._next_transfer = 0.0
@@ -111,8 +113,6 @@ class Collector:
         Ends by `LinkError` when the link does, or by another `DeviceError` if what the device says makes no sense.
         """
         self._client = client
-        has_racp = client.services.get_characteristic(uuid(RACP)) is not None
-        self._stores = has_racp and self._profile.numbering is not Numbering.NONE
         for characteristic in self._profile.characteristics:
             await self._subscribe(characteristic)
         try:
@@ -251,8 +251,12 @@ class Collector:
         """Learn what the device is and how its clock stands; start to fetch what it has stored since the cursor."""
         self._next_transfer = self._clock() + _RESYNC_S
         await self._profile.prepare(self._read, self._progress.cursor)
+        has_racp = self._client.services.get_characteristic(uuid(RACP)) is not None
+        self._stores = has_racp and self._profile.stores
         if not self._stores:
             self._on_backfill(Backfill.NONE)
+            return
+        if self._progress.settled:
             return
         first = self._progress.begin(self._profile.session, everything=self._everything)
         self._tell_backfill()

@@ -42,31 +42,49 @@ class CallError(AdapterError):
 class BlueZ:
     """One connection to the system bus, which watches one adapter; `gone` is done when that can no longer be used."""
 
-    def __init__(self, bus: MessageBus, adapter: str) -> None:
+    def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
-        self.path = f"/org/bluez/{adapter}"
+        self.path = ""
+        """The adapter's."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watch = asyncio.create_task(self._disconnected(), name="D-Bus")
 
     @classmethod
-    async def connect(cls, adapter: str) -> Self:
-        """Raises `AdapterError`."""
+    async def connect(cls, *adapters: str) -> Self:
+        """Take the first of `adapters`, names or addresses, that is there. Raises `AdapterError`."""
         bus = MessageBus(bus_type=BusType.SYSTEM)
         try:
             async with asyncio.timeout(_CALL_S):
                 await bus.connect()
         except (OSError, EOFError, TimeoutError, DBusFastError) as error:
             bus.disconnect()
-            raise AdapterError(f"{adapter}: D-Bus does not answer: {error}; is dbus running?") from error
-        bluez = cls(bus, adapter)
+            raise AdapterError(f"{adapters[-1]}: D-Bus does not answer: {error}; is dbus running?") from error
+        bluez = cls(bus)
         bus.add_message_handler(bluez._on_message)
+        try:
+            await bluez._take(adapters)
+        except AdapterError:
+            await bluez.close()
+            raise
+        return bluez
+
+    async def _take(self, adapters: Sequence[str]) -> None:
+        [objects] = await self.call("/", _OBJECT_MANAGER, "GetManagedObjects")
+        for adapter in adapters:
+            for path, interfaces in objects.items():
+                if ADAPTER in interfaces and adapter in (path.rpartition("/")[2], interfaces[ADAPTER]["Address"].value):
+                    await self._watch_over(path)
+                    return
+        raise AdapterError(f"{adapters[-1]}: there is no such adapter: is it plugged in?")
+
+    async def _watch_over(self, path: str) -> None:
+        self.path = path
         for rule in (
             f"interface='{_BUS}',member='NameOwnerChanged',arg0='{BLUEZ}'",
             f"interface='{_OBJECT_MANAGER}',member='InterfacesRemoved',sender='{BLUEZ}'",
-            f"interface='{_PROPERTIES}',member='PropertiesChanged',path='{bluez.path}',sender='{BLUEZ}'",
+            f"interface='{_PROPERTIES}',member='PropertiesChanged',path='{path}',sender='{BLUEZ}'",
         ):
-            await bluez.call("/org/freedesktop/DBus", _BUS, "AddMatch", "s", [rule], to=_BUS)
-        return bluez
+            await self.call("/org/freedesktop/DBus", _BUS, "AddMatch", "s", [rule], to=_BUS)
 
     async def close(self) -> None:
         """Leave the bus."""

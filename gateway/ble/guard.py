@@ -114,7 +114,7 @@ class Guard:
         withheld = 0
         for reading in readings:
             extras = dict(reading.extras)
-            live = Extra.BACKFILLED not in extras
+            live = Extra.BACKFILLED not in extras and not reading.reasons & Reason.STORED
             if live:
                 self._check(reading, extras.get(Extra.SEQUENCE), extras.get(Extra.USER))
             stream = self._stream(extras.get(Extra.USER))

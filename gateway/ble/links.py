@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bleak import BleakClient
@@ -40,6 +40,14 @@ def initial_state(device: Device) -> LinkState:
     if not device.assigned:
         return LinkState.UNASSIGNED
     return LinkState.UNPAIRED if device.bond is Security.NONE else LinkState.DOWN
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """What one link leaves to the next."""
+
+    readings: Last = field(default_factory=dict)
+    records: set[Hashable] = field(default_factory=set)
 
 
 class Links:
@@ -81,7 +89,7 @@ class Links:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._nearby: dict[str, asyncio.Event] = {}
         self._machines: dict[str, LinkMachine] = {}
-        self._last: dict[str, Last] = {}
+        self._remembered: dict[str, _Remembered] = {}
         self._looked_twice: set[str] = set()
         self._names = Names()
         self.backfills: dict[str, Backfill] = {}
@@ -125,7 +133,7 @@ class Links:
         if address not in self._inventory:
             self._machines.pop(address, None)
             self.backfills.pop(address, None)
-            self._last.pop(address, None)
+            self._remembered.pop(address, None)
         else:
             self._reset(self._inventory.get(address))
             self._start(address, after=task)
@@ -142,7 +150,7 @@ class Links:
 
     def _reset(self, device: Device) -> None:
         self._nearby.setdefault(device.address, asyncio.Event())
-        self._last[device.address] = {}
+        self._remembered[device.address] = _Remembered()
         self.backfills.setdefault(device.address, Backfill.OPEN)
         self._machines[device.address] = LinkMachine(
             initial_state(device),
@@ -195,7 +203,8 @@ class Links:
             raise BondError(f"{device.address}: was paired, but its bond is missing here; pair it again")
         if device.bond_mark and await self._radio.bond_mark(device.address) != device.bond_mark:
             raise QuarantineError(KEY_CHANGED, f"{device.address}: its bond is not the one that was made here")
-        guard = Guard(device, self._last[device.address])
+        remembered = self._remembered[device.address]
+        guard = Guard(device, remembered.readings)
 
         def take(readings: Sequence[Reading], cursor: Cursor | None) -> None:
             machine.heard(self._time_s())
@@ -209,6 +218,7 @@ class Links:
             device,
             PROFILES[device.profile](device.address, DeviceTimes(device.address, self._clock, self._book)),
             cursor=self._cursors.get(device.address),
+            seen=remembered.records,
             sink=take,
             on_error=on_error,
             on_backfill=partial(self.backfills.__setitem__, device.address),
@@ -231,6 +241,7 @@ class Links:
                 await end(client.disconnect())
         except OutboxFullError as error:
             self._cursors[device.address] = self._durable.get(device.address)
+            remembered.records.clear()
             raise LinkError(f"{device.address}: asked again later for what it stores: {error}") from error
         except (BleakError, TimeoutError) as error:
             raise LinkError(f"{device.address}: {error or 'did not answer in time'}") from error

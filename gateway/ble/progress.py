@@ -39,27 +39,38 @@ class Numbering(Enum):
     """What a device's sequence means."""
 
     NONE = auto()
-    """It stores nothing (PLX)."""
+    """It stores nothing."""
     OFFSET = auto()
     """Minutes since a session began: it has holes by nature, and a new session starts over (CGM)."""
     COUNTER = auto()
     """One more for each record, modulo 65,536; a meter that was reset starts over without saying so (GLS)."""
+    TIME = auto()
+    """There is none: records are told apart by time and value, and only all can be asked for (PLX)."""
 
 
 class Progress:
-    """One connection's view of one device; `cursor` is what an earlier one left behind."""
+    """One connection's view of one device; `cursor` is what an earlier one left behind.
 
-    def __init__(self, device: str, numbering: Numbering, cursor: Cursor | None) -> None:
+    `seen` are keys of records without numbers that were handed on before, and is kept up to date: no cursor can stand
+    for those.
+    """
+
+    def __init__(self, device: str, numbering: Numbering, cursor: Cursor | None, seen: set[Hashable]) -> None:
         self._device = device
         self._numbering = numbering
         self.cursor = cursor
-        self._seen: set[Hashable] = set()
+        self._seen = seen if numbering is Numbering.TIME else set()
         self._lowest: Cursor | None = None
         self._highest: Cursor | None = None
         self._anchored = True
         self._first = 0
         self.complete = False
         """No hole is known: live records may move the cursor."""
+
+    @property
+    def settled(self) -> bool:
+        """All is here, and what cannot be asked for in part need not be asked for again on this connection."""
+        return self.complete and self._numbering is Numbering.TIME
 
     def begin(self, session: str, *, everything: bool = False) -> int | None:
         """Start a transfer; returns the first sequence to ask for, None for all or if `everything` is wanted.
@@ -87,6 +98,8 @@ class Progress:
 
         Raises `ProcedureError` if a session's offsets go back: it has started over, and times would be wrong.
         """
+        if self._numbering is Numbering.TIME:
+            return item.key is None or self._unseen(item.key)
         if item.sequence is None:
             return True
         if self._numbering is Numbering.OFFSET and item.sequence < self._first:
@@ -99,11 +112,14 @@ class Progress:
         if self._numbering is Numbering.COUNTER and here == self.cursor:
             self._anchored = True
             return False
-        if item.key in self._seen:
+        return self._unseen(item.key)
+
+    def _unseen(self, key: Hashable) -> bool:
+        if key in self._seen:
             return False
         if len(self._seen) >= 2 * _WRAP:
             self._seen.clear()  # bounded memory against a device that invents records; repeating one does no harm
-        self._seen.add(item.key)
+        self._seen.add(key)
         return True
 
     def finish(self) -> bool:
@@ -127,7 +143,7 @@ class Progress:
         A hole before the record ends completeness until the next transfer. A counter that goes back has been reset or
         counts backwards: then all records are wanted.
         """
-        if not self.complete or item.sequence is None:
+        if not self.complete or item.sequence is None or self._numbering is Numbering.TIME:
             return None
         if not self._follows(item.sequence):
             self.complete = False

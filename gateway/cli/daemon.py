@@ -21,16 +21,16 @@ def add_parser(commands: common.Subparsers) -> None:
 
 def radio(config: GatewayConfig) -> Radio | None:
     """The radio that the configuration names; virtual ones need the `lab` extra."""
-    kind, _, path = config.ble.adapter.partition(":")
-    if kind == "none":
+    adapter = config.ble.adapter
+    if adapter == "none":
         return None
-    if kind != "virtual":
-        return BluezRadio(kind)
+    if not adapter.startswith("virtual:"):
+        return BluezRadio(adapter)
     try:
         from gateway.lab.radio import VirtualRadio
     except ModuleNotFoundError as error:
         raise ConfigError(f"ble.adapter: {error.name} is missing; install iomt-gateway[lab]") from error
-    return VirtualRadio(Path(path), config.gateway.state_dir / "bonds.json")
+    return VirtualRadio(Path(adapter.removeprefix("virtual:")), config.gateway.state_dir / "bonds.json")
 
 
 def _run(arguments: argparse.Namespace) -> int:

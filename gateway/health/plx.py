@@ -20,11 +20,11 @@ from gateway.health.sfloat import Number
 from gateway.model import Extra, ExtraValue, Reading, Reason
 
 _DEVICE_SHIFT: Final = 16
-_FROM_STORAGE: Final = 1 << 9
+FROM_STORAGE: Final = 1 << 9
 
 _MEASUREMENT: Final[Bits] = (
     (1 << 6 | 1 << 14, Reason.DEVICE_DOUBTS),  # early estimate, questionable
-    (_FROM_STORAGE, Reason.STORED),
+    (FROM_STORAGE, Reason.STORED),
     (1 << 10, Reason.DEMO_DATA),
     (1 << 11, Reason.TEST_DATA),
     (1 << 12, Reason.CALIBRATION),
@@ -90,7 +90,7 @@ class SpotCheck(_Oximetry):
     @property
     def stored(self) -> bool:
         """As the measurement status says."""
-        return bool((self.measurement_status or 0) & _FROM_STORAGE)
+        return bool((self.measurement_status or 0) & FROM_STORAGE)
 
     def readings(self, *, device: str, time_ms: int) -> tuple[Reading, ...]:
         """Saturation, pulse rate and amplitude; `Extra.STATUS` = measurement status + device status * 2**16."""
@@ -152,6 +152,8 @@ class Features(Measurement):
         return out | {"features": self.features}
 
 
+STORAGE: Final = 1 << 2
+"""Of the features: spot-checks are stored."""
 CHARACTERISTICS: Final[dict[int, type[Measurement]]] = {0x2A5E: SpotCheck, 0x2A5F: Continuous, 0x2A60: Features}
 SERVICE: Final = 0x1822
 COLLECTED: Final = (0x2A5F, 0x2A5E)

@@ -1,7 +1,7 @@
 """The three virtual wearables: a CGM and a glucose meter, which store what they measure, and an oximeter."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bumble.gatt import Characteristic
@@ -220,7 +220,7 @@ class GlucoseMeter(Peripheral):
 
 
 class PulseOximeter(Peripheral):
-    """Pulse oximeter (0x1822): a value every `interval_s`, a spot-check now and then; it stores nothing."""
+    """Pulse oximeter (0x1822): a value every `interval_s`, a spot-check now and then; some store those."""
 
     def __init__(
         self,
@@ -231,6 +231,7 @@ class PulseOximeter(Peripheral):
         address: str = PLX_ADDRESS,
         interval_s: float = 1.0,
         spot_check_every: int = 10,
+        stores: bool = False,
     ) -> None:
         super().__init__(link, name="Virtual oximeter", address=address, service=0x1822, ledger=ledger)
         self.tell_about_itself()
@@ -239,11 +240,14 @@ class PulseOximeter(Peripheral):
         self._spot_check_every = spot_check_every
         self.continuous = self.notifying(0x2A5F)
         self.spot_check = self.indicating(0x2A5E)
+        self.store = RecordStore(self, self.spot_check, by_number=False) if stores else None
+        self.features = _PLX_TIMESTAMP | (plx.STORAGE if stores else 0)
         self.add_service(
             0x1822,
             self.continuous,
             self.spot_check,
-            self.readable(0x2A60, plx.Features(rfu_flags=_PLX_TIMESTAMP).encode),
+            self.readable(0x2A60, lambda: plx.Features(rfu_flags=self.features).encode()),
+            *([self.store.control_point] if self.store is not None else ()),
         )
 
     def subscribed(self) -> list[Characteristic[bytes]]:
@@ -272,9 +276,11 @@ class PulseOximeter(Peripheral):
         saturation, pulse = self._body.step()
         self._note(0x2A5E, "plx-spot", self.spot_check, saturation, pulse)
         now = DateTime.of(self._ledger.now())
-        value = plx.SpotCheck(spo2_pct=Number(saturation), pr_bpm=Number(pulse), timestamp=now).encode()
+        value = plx.SpotCheck(spo2_pct=Number(saturation), pr_bpm=Number(pulse), timestamp=now)
+        if self.store is not None:
+            self.store.add(len(self.store), replace(value, measurement_status=plx.FROM_STORAGE).encode())
         for connection in self.subscribers(self.spot_check):
-            await self.indicate(connection, self.spot_check, value)
+            await self.indicate(connection, self.spot_check, value.encode())
 
     def _note(
         self, characteristic: int, kind: str, channel: Characteristic[bytes], saturation: int, pulse: int

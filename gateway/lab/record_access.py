@@ -23,14 +23,17 @@ Records = Sequence[bytes]
 class RecordStore:
     """Keeps records by sequence and serves them on request.
 
-    `characteristic` sends the records. `answer` is what a request leads to, (records to send, response): a test puts
-    another in its place to see what a gateway makes of a wearable that is busy, lies or stays silent. What runs
-    now is `procedure`.
+    `characteristic` sends the records; `by_number`: they can be asked for from a number on. `answer` is what a request
+    leads to, (records to send, response): a test puts another in its place to see what a gateway makes of a wearable
+    that is busy, lies or stays silent. What runs now is `procedure`.
     """
 
-    def __init__(self, peripheral: Peripheral, characteristic: Characteristic[bytes]) -> None:
+    def __init__(
+        self, peripheral: Peripheral, characteristic: Characteristic[bytes], *, by_number: bool = True
+    ) -> None:
         self._peripheral = peripheral
         self._characteristic = characteristic
+        self._by_number = by_number
         self._records: list[tuple[int, bytes]] = []
         self.procedure: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +74,7 @@ class RecordStore:
         match asked:
             case Request(operator=Operator.ALL):
                 return [record for _, record in self._records]
-            case Request(operator=Operator.FROM, filter=Filter.SEQUENCE, operands=(int(first),)):
+            case Request(operator=Operator.FROM, filter=Filter.SEQUENCE, operands=(int(first),)) if self._by_number:
                 return [record for sequence, record in self._records if sequence >= first]
         return None
 
@@ -91,7 +94,10 @@ class RecordStore:
     async def _run(self, connection: Connection, request: bytes) -> None:
         records, response = self.answer(request)
         for record in records:
-            await self._peripheral.notify_one(connection, self._characteristic, record)
+            if self._characteristic.properties & Characteristic.Properties.INDICATE:
+                await self._peripheral.indicate(connection, self._characteristic, record)
+            else:
+                await self._peripheral.notify_one(connection, self._characteristic, record)
             await asyncio.sleep(0)
         self.procedure = None  # the next request may cross this one's confirmation
         if response is not None:

@@ -47,7 +47,7 @@ class Meter(RuleBasedStateMachine):
     @precondition(lambda self: self.progress is None)
     @rule()
     def connect(self) -> None:
-        self.progress = Progress(DEVICE, Numbering.COUNTER, self.durable)
+        self.progress = Progress(DEVICE, Numbering.COUNTER, self.durable, set())
         self.once = []
 
     @precondition(lambda self: self.progress is not None)
@@ -121,14 +121,14 @@ def transfer(progress: Progress, *items: Item) -> bool:
 
 
 def test_a_counter_that_has_wrapped_goes_on_from_its_newest_record() -> None:
-    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "t7", 65534))
+    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "t7", 65534), set())
     assert transfer(progress, item(65534, "t7"), item(65535, "t8"), item(0, "t9"), item(1, "t91"))
     assert progress.cursor == Cursor(DEVICE, "t91", 1)
     assert progress.begin("") == 1
 
 
 def test_a_counter_that_counts_backwards_is_always_read_whole() -> None:
-    progress = Progress(DEVICE, Numbering.COUNTER, None)
+    progress = Progress(DEVICE, Numbering.COUNTER, None, set())
     assert transfer(progress, item(7, "t3"), item(8, "t2"), item(9, "t1"))
     assert (progress.complete, progress.cursor) == (True, None)
     assert progress.begin("") is None
@@ -141,12 +141,12 @@ def test_a_live_count_that_goes_back_makes_everything_wanted() -> None:
 
 
 def test_records_without_a_date_are_always_read_whole() -> None:
-    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "~2026-11-24", 5))
+    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "~2026-11-24", 5), set())
     assert progress.begin("") is None
 
 
 def test_a_device_that_cannot_select_is_read_whole_and_goes_on_from_the_cursor() -> None:
-    progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "s", 10))
+    progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "s", 10), set())
     assert progress.begin("s", everything=True) is None
     assert [progress.fresh(item(sequence)) for sequence in (5, 10, 15)] == [True] * 3
     assert progress.finish()
@@ -160,7 +160,7 @@ def test_a_record_that_could_not_be_read_is_a_hole() -> None:
 
 
 def complete(numbering: Numbering, *sequences: int) -> Progress:
-    progress = Progress(DEVICE, numbering, None)
+    progress = Progress(DEVICE, numbering, None, set())
     assert progress.begin("s") is None
     for sequence in sequences:
         assert progress.fresh(item(sequence))
@@ -169,12 +169,12 @@ def complete(numbering: Numbering, *sequences: int) -> Progress:
 
 
 def test_a_new_session_starts_from_its_first_record() -> None:
-    progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "old", 900))
+    progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "old", 900), set())
     assert progress.begin("new") is None
 
 
 def test_the_same_session_goes_on_from_the_cursors_minute_which_others_can_share() -> None:
-    progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "s", 900))
+    progress = Progress(DEVICE, Numbering.OFFSET, Cursor(DEVICE, "s", 900), set())
     assert progress.begin("s") == 900
     assert progress.fresh(item(900))
 
@@ -211,7 +211,7 @@ def test_counts_wrap_at_sixteen_bits() -> None:
 
 
 def test_near_the_wrap_everything_is_asked_for() -> None:
-    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "s", 65000))
+    progress = Progress(DEVICE, Numbering.COUNTER, Cursor(DEVICE, "s", 65000), set())
     assert progress.begin("") is None
 
 

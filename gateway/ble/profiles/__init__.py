@@ -13,13 +13,14 @@ from gateway.ble.profiles.cgm import CgmProfile
 from gateway.ble.profiles.direct import Direct
 from gateway.ble.profiles.gls import GlucoseMeter
 from gateway.ble.profiles.hts import Thermometer
+from gateway.ble.profiles.plx import PulseOximeter
 from gateway.ble.profiles.times import DeviceTimes
 
 __all__ = ["PROFILES", "RACP", "SPEAKS", "Profile"]
 
 PROFILES: Final[dict[str, Callable[[str, DeviceTimes], Profile]]] = {
     name: partial(Direct, characteristics=characteristics) for name, characteristics in health.COLLECTED.items()
-} | {"cgm": CgmProfile, "gls": GlucoseMeter, "hts": Thermometer}
+} | {"cgm": CgmProfile, "gls": GlucoseMeter, "hts": Thermometer, "plx": PulseOximeter}
 """By name: makes a fresh one for one connection."""
 SPEAKS: Final = ("cgm", "plx")
 """Those that say something by themselves while linked."""

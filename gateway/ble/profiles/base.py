@@ -30,6 +30,10 @@ class Profile(Protocol):
         """What its sequence numbers mean."""
 
     @property
+    def stores(self) -> bool:
+        """Whether it stores records that can be asked for; once prepared."""
+
+    @property
     def session(self) -> str:
         """What its numbers count within now; a counter's records each tell their own."""
 

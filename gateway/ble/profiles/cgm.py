@@ -26,6 +26,7 @@ class CgmProfile:
 
     characteristics = (0x2AA7, RACP)
     numbering = Numbering.OFFSET
+    stores = True
 
     def __init__(self, address: str, times: DeviceTimes) -> None:
         self._address = address

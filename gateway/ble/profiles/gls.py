@@ -25,6 +25,7 @@ class GlucoseMeter:
 
     characteristics = (0x2A18, _CONTEXT, RACP)
     numbering = Numbering.COUNTER
+    stores = True
     session = ""
 
     def __init__(self, address: str, times: DeviceTimes) -> None:

@@ -30,9 +30,9 @@ class Link(LocalLink):
 class KernelController(VirtualController):
     """The controller that the kernel drives through /dev/vhci."""
 
-    def __init__(self, link: LocalLink) -> None:
+    def __init__(self, link: LocalLink, address: str = ADAPTER_ADDRESS) -> None:
         super().__init__("kernel", link)
-        self._public_address = Address(ADAPTER_ADDRESS, Address.PUBLIC_DEVICE_ADDRESS)
+        self._public_address = Address(address, Address.PUBLIC_DEVICE_ADDRESS)
         self.random_address = Address("C0:00:00:00:00:42")
         # It tells of connections by the old event; a kernel that sees these features waits for the new one.
         self.le_features &= ~(
@@ -81,6 +81,15 @@ class Stack:
 
     async def stop_bluetoothd(self) -> None:
         await _end(self._bluetoothd)
+
+    async def plug_another(self) -> None:
+        """An adapter that hears nobody; it takes the first name that is free."""
+        controller = KernelController(Link(), "00:AA:01:00:00:43")
+        self._another = await open_transport("vhci")
+        controller.set_packet_sink(self._another.sink)
+        self._another.source.set_packet_sink(controller)
+        while not Path("/sys/class/bluetooth/hci0").exists():  # noqa: ASYNC110 - a file knows no event
+            await asyncio.sleep(0.05)
 
     async def plug(self) -> None:
         self._transport = await open_transport("vhci")

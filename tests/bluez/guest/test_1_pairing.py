@@ -1,5 +1,6 @@
 """The three ways to pair, and what a hostile peer gets, on kernel and bluetoothd as Debian ships them."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from gateway.errors import PairingError
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS
 from gateway.lab.pairing import Wearer
 
-from .conftest import Ward
+from .conftest import PATIENCE_S, Ward
 
 AUTHENTICATED_P256, UNAUTHENTICATED_P256 = 3, 2
 
@@ -40,13 +41,42 @@ async def test_a_wearable_that_offers_only_just_works_is_turned_away(ward: Ward)
     assert key_type(GLS_ADDRESS) is None
 
 
-async def test_a_wrong_passkey_makes_no_bond(ward: Ward) -> None:
+async def test_a_wrong_passkey_makes_no_bond_and_the_third_failure_is_the_last(ward: Ward) -> None:
     [gateway] = ward.gateways
-    ward.meter.wearer = Wearer(PairingDelegate.KEYBOARD_INPUT_ONLY)
-    ward.meter.wearer.type(7)
-    with pytest.raises(PairingError):
-        await gateway.wearables.pair(GLS_ADDRESS, "gls")
+    for _ in range(2):
+        ward.meter.wearer = Wearer(PairingDelegate.KEYBOARD_INPUT_ONLY)
+        ward.meter.wearer.type(7)
+        with pytest.raises(PairingError):
+            await gateway.wearables.pair(GLS_ADDRESS, "gls")
     assert key_type(GLS_ADDRESS) is None
+    with pytest.raises(PairingError, match="3 failed attempts; wait"):
+        await gateway.wearables.pair(GLS_ADDRESS, "gls")
+    await gateway.stop()
+    ward.gateways[:] = []
+    await ward.gateway(just_works=["plx"])
+
+
+async def test_a_wearable_that_asks_without_a_window_or_in_that_of_another_gets_no_bond(ward: Ward) -> None:
+    [gateway] = ward.gateways
+
+    async def ask() -> None:
+        client = await gateway.radio.connect(CGM_ADDRESS, timeout_s=PATIENCE_S, on_disconnect=lambda: None)
+        [connection] = ward.cgm.device.connections.values()
+        connection.request_pairing()
+        await asyncio.sleep(2.0)
+        await client.disconnect()
+
+    await ask()
+    assert (key_type(CGM_ADDRESS), gateway.events) == (None, [("adapter-up",), ("pairing-refused", CGM_ADDRESS)])
+    ward.meter.wearer = Wearer(PairingDelegate.DISPLAY_OUTPUT_ONLY)
+    pairing = asyncio.create_task(gateway.wearables.pair(GLS_ADDRESS, "gls"))
+    await gateway.wearables.prompted()
+    await ask()
+    assert key_type(CGM_ADDRESS) is None  # bluetoothd refuses by itself while its agent is asked for another
+    gateway.wearables.answer(None)
+    with pytest.raises(PairingError):
+        await pairing
+    assert key_type(CGM_ADDRESS) is key_type(GLS_ADDRESS) is None
 
 
 async def test_pairs_by_numeric_comparison(ward: Ward) -> None:

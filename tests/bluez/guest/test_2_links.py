@@ -1,15 +1,21 @@
 """Bonded wearables on the real stack: they come back, whatever went away, within a minute and without a new pairing."""
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
+from dbus_fast import Variant
 
+from gateway.ble.dbus import DEVICE
 from gateway.ble.healing import LinkState
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS
 from tests.ble.conftest import Gateway, until
 
 from .conftest import PATIENCE_S, Ward
+from .stack import ADAPTER_ADDRESS
+from .test_1_pairing import key_type
 
 ALL = (CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS)
 
@@ -37,7 +43,7 @@ async def test_values_arrive_live(ward: Ward) -> None:
     await until(lambda: len(gateway.taken) > before, timeout_s=PATIENCE_S)
 
 
-@pytest.mark.parametrize("lost", ["bluetoothd", "adapter", "dbus", "reset", "unit"])
+@pytest.mark.parametrize("lost", ["bluetoothd", "cache", "adapter", "dbus", "reset", "unit", "name"])
 async def test_comes_back_within_a_minute_and_misses_nothing(
     ward: Ward, lost: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -62,16 +68,31 @@ async def test_comes_back_within_a_minute_and_misses_nothing(
         await ward.meter.measure()
         await stack.start_bluetoothd()
 
+    async def clear_the_cache() -> None:
+        await stack.stop_bluetoothd()
+        for cache in Path("/var/lib/bluetooth").glob("*/cache"):
+            shutil.rmtree(cache)
+        await ward.meter.measure()
+        await stack.start_bluetoothd()
+
+    async def rename() -> None:
+        await stack.unplug()
+        await stack.plug_another()
+        await ward.meter.measure()
+        await stack.plug()
+
     async def run_the_root_units_script() -> None:
-        script = await asyncio.create_subprocess_exec("/opt/app/systemd/iomt-adapter-reset", "hci0")
+        script = await asyncio.create_subprocess_exec("/opt/app/systemd/iomt-adapter-reset", ADAPTER_ADDRESS)
         assert await script.wait() == 0
 
     lose: dict[str, Callable[[], Awaitable[None]]] = {
         "bluetoothd": restart_bluetoothd,
+        "cache": clear_the_cache,
         "adapter": replug,
         "dbus": restart_dbus,
         "reset": gateway.radio.reset,
         "unit": run_the_root_units_script,
+        "name": rename,
     }
     ups = gateway.codes().count("adapter-up")
     await lose[lost]()
@@ -101,3 +122,20 @@ async def test_a_wearable_that_lost_its_bond_is_an_alert_and_is_never_paired_aga
     await until(lambda: ("bond-lost", CGM_ADDRESS) in gateway.events, timeout_s=2 * PATIENCE_S)
     assert await ward.cgm.keys.get_all() == []
     assert linked(gateway, GLS_ADDRESS, PLX_ADDRESS)()
+
+
+async def test_a_bond_that_this_side_has_lost_is_an_alert_and_is_never_made_again(ward: Ward) -> None:
+    gateway = ward.gateways[-1]
+    await gateway.radio.unpair(GLS_ADDRESS)
+    await until(lambda: ("bond-lost", GLS_ADDRESS) in gateway.events, timeout_s=2 * PATIENCE_S)
+    assert key_type(GLS_ADDRESS) is None
+    assert linked(gateway, PLX_ADDRESS)()
+
+
+async def test_a_bond_that_somebody_else_has_made_is_not_used(ward: Ward) -> None:
+    gateway = ward.gateways[-1]
+    device = f"{gateway.radio._open.path}/dev_{PLX_ADDRESS.replace(':', '_')}"
+    await gateway.radio._open.set(device, DEVICE, "Alias", Variant("s", "bluetoothctl's"))
+    await ward.oximeter.drop()
+    await until(lambda: ("quarantined", PLX_ADDRESS, "key-changed") in gateway.events, timeout_s=PATIENCE_S)
+    assert "paired" not in gateway.codes()
