@@ -102,6 +102,8 @@ class Device:
     last_seen_ms: int | None = None
     rssi_dbm: int | None = None
     battery_pct: int | None = None
+    features: Text = ""
+    """What its profile's feature characteristic says (hexadecimal)."""
 
     @property
     def assigned(self) -> bool:

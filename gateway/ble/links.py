@@ -256,9 +256,11 @@ class Links:
         if min(device.bond, await self._radio.security(client)) < required_security(self._config, device.profile):
             raise LinkError(f"{device.address}: the link is not authenticated")
         identity = self._identified(device, await about.identity(client))
-        battery = await about.battery_pct(client)
-        if battery is not None:
-            self._inventory.seen(replace(self._inventory.get(device.address), battery_pct=battery))
+        battery, features = await about.battery_pct(client), await about.features(client, device.profile)
+        known = self._inventory.get(device.address)
+        self._inventory.seen(
+            replace(known, battery_pct=known.battery_pct if battery is None else battery, features=features)
+        )
         if identity != device.identity:
             try:
                 self._inventory.put(replace(self._inventory.get(device.address), identity=identity))

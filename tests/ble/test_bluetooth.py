@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from bumble.pairing import PairingConfig, PairingDelegate
 
+from gateway import health
 from gateway.ble.healing import LinkState
 from gateway.ble.inventory import Inventory
 from gateway.ble.pairing import Method, Security
@@ -247,6 +248,7 @@ async def test_what_a_wearable_shows_of_itself_is_kept(ward: Ward) -> None:
     known = Inventory.load(ward.devices).get(CGM_ADDRESS)
     assert (known.identity.make, known.identity.model) == ("iomt-gateway", "Virtual CGM")
     assert (known.battery_pct, known.rssi_dbm) == (80, -50)
+    assert health.decode(0x2AA8, bytes.fromhex(known.features)).fields()["features"] == 1 << 12
     assert known.last_seen_ms
 
 
