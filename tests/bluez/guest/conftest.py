@@ -45,13 +45,13 @@ class Ward:
         for wearable in self.wearables.values():
             await wearable.start()
 
-    async def gateway(self, **config: Any) -> Gateway:
+    async def gateway(self, adapter: str = "hci0", **config: Any) -> Gateway:
         """Start a gateway; its adapter is up when this returns."""
         options = {"retry_max_s": 2.0, "racp_timeout_s": 20.0, "reset_request": self.state / "adapter-reset", **config}
         cursors = self.gateways[-1].cursors if self.gateways else {}
         inventory = Inventory.load(self.state / "devices.json")
         gateway = Gateway(
-            BluezRadio("hci0"),
+            BluezRadio(adapter),
             inventory,
             cursors,
             BleSection(**options),

@@ -110,7 +110,7 @@ async def test_comes_back_within_a_minute_and_misses_nothing(
 
 async def test_a_new_gateway_comes_back_on_the_bonds(ward: Ward) -> None:
     await ward.gateways[-1].stop()
-    gateway = await ward.gateway(just_works=["plx"])
+    gateway = await ward.gateway(ADAPTER_ADDRESS, just_works=["plx"])
     await until(linked(gateway, *ALL), timeout_s=PATIENCE_S)
     assert "paired" not in gateway.codes()
 
