@@ -4,6 +4,9 @@ The keys of maps are integers. The encoder sorts them length-first (RFC 7049), t
 maps of this format have keys for which both are the same, and a map of which that is not true is refused.
 """
 
+from bisect import bisect_right
+from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import cbor2
@@ -14,17 +17,29 @@ _MAX_DEPTH = 12
 _TAGS = frozenset({16, 18, 96})
 _TAGS_WITH_MEANING = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
-_CONTAINERS = frozenset({tuple, cbor2.frozendict, cbor2.CBORTag})
-_KINDS = _CONTAINERS | {int, bytes, str, type(None)}
+_INTEGER = frozenset({int})
+_SCALARS = _INTEGER | {bytes, str, type(None)}
+_KINDS = _SCALARS | {list, dict, cbor2.CBORTag}
+
+_HEADS = (24, 2**8, 2**16, 2**32)
+"""From each of these on, an integer's encoding is longer."""
 
 MAX_INT = 2**53 - 1
 
 
-def _refuse(_decoder: object) -> NoReturn:
+def _refuse(_content: object, _immutable: object) -> NoReturn:
     raise ValueError("this tag has no place here")
 
 
-_REFUSED = dict.fromkeys(_TAGS_WITH_MEANING, _refuse)
+def _tagged(tag: int) -> Callable[[object, object], cbor2.CBORTag]:
+    """Keeps a tag, as the decoder does by itself, but with its content as mutable as the rest: that encodes faster."""
+    return lambda content, _immutable: cbor2.CBORTag(tag, content)
+
+
+_DECODERS: dict[int, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys(_TAGS_WITH_MEANING, _refuse),
+    **{tag: _tagged(tag) for tag in _TAGS},
+}
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 - any CBOR value
@@ -39,7 +54,7 @@ def encode(value: Any) -> bytes:  # noqa: ANN401 - any CBOR value
 
 
 def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value
-    """The value whose deterministic encoding `data` is: int, bytes, str, None, tuple, mapping, `cbor2.CBORTag`.
+    """The value whose deterministic encoding `data` is: int, bytes, str, None, list, dict, `cbor2.CBORTag`.
 
     Raises `MalformedError` for anything else: other forms of the same value, trailing bytes, deep nesting, floats,
     simple values but null, tags but those of COSE.
@@ -47,50 +62,58 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value
     try:
         value = cbor2.loads(
             data,
-            semantic_decoders=_REFUSED,
+            semantic_decoders=_DECODERS,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             max_depth=_MAX_DEPTH,
-            immutable=True,
         )
-        same = cbor2.dumps(value, canonical=True) == data
+        # Maps are encoded in the order in which they came; which order that must be is checked below.
+        same = cbor2.dumps(value) == data
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise MalformedError(f"not CBOR of this format: {error}") from error
     if not same:
         raise MalformedError("not the deterministic encoding")
-    _check_kinds((value,))
+    _check((value,), _MAX_DEPTH)
     return value
 
 
-def _check_kinds(items: tuple[object, ...], levels: int = _MAX_DEPTH) -> None:
+def _check(items: Collection[Any], levels: int) -> None:
     """Raise `MalformedError` for floats, booleans and other simple values, as True would pass for 1, and deep nesting.
 
-    The decoder's own bound lets an empty container be one level deeper than any other.
+    `items` are not all scalars. The decoder's own bound lets an empty container be one level deeper than any other.
     """
-    kinds = set(map(type, items))
-    if not kinds <= _KINDS:
+    if not _KINDS.issuperset(map(type, items)):
         raise MalformedError("neither floats nor simple values but null have a place here")
-    if kinds.isdisjoint(_CONTAINERS):
-        return
     if not levels:
         raise MalformedError(f"nested deeper than {_MAX_DEPTH}")
     for item in items:
-        if type(item) is tuple:
-            _check_kinds(item, levels - 1)
-        elif type(item) is cbor2.CBORTag:
+        kind = type(item)
+        if kind in _SCALARS or not item:
+            continue
+        if kind is list:
+            inner = item
+        elif kind is dict:
+            _check_keys(item)
+            inner = item.values()
+        else:
             if item.tag not in _TAGS:
                 raise MalformedError("the only tags are those of COSE")
-            _check_kinds((item.value,), levels - 1)
-        elif type(item) is cbor2.frozendict:
-            _check_keys(tuple(item))
-            _check_kinds(tuple(item.values()), levels - 1)
+            inner = (item.value,)
+        if not _SCALARS.issuperset(map(type, inner)):
+            _check(inner, levels - 1)
 
 
-def _check_keys(keys: tuple[object, ...]) -> None:
-    """Raise `MalformedError` unless the keys are integers in bytewise order: 0, 1, 2, ..., -1, -2, ..."""
-    numbers = [key for key in keys if type(key) is int]
-    if len(numbers) < len(keys) or numbers != sorted(numbers, key=lambda key: (key < 0, abs(key))):
+def _check_keys(keys: Collection[Any]) -> None:
+    """Raise `MalformedError` unless all of them are integers in order."""
+    if not _INTEGER.issuperset(map(type, keys)) or not _in_order(tuple(keys)):
         raise MalformedError("a map's keys are integers in bytewise order")
+
+
+@lru_cache(maxsize=64)
+def _in_order(keys: tuple[int, ...]) -> bool:
+    """Whether they are in bytewise order, 0, 1, ..., -1, -2, ..., and length-first."""
+    sizes = [bisect_right(_HEADS, key if key >= 0 else -1 - key) for key in keys]
+    return list(keys) == sorted(keys, key=lambda key: (key < 0, abs(key))) and sizes == sorted(sizes)
 
 
 def is_uint(value: object) -> bool:

@@ -153,7 +153,7 @@ def read_encrypted(item: Any) -> Encrypted:  # noqa: ANN401 - any CBOR value
     match item:
         case CBORTag(tag=16, value=[bytes(protected), {**rest}, bytes(ciphertext)]) if not rest:
             tag = ENCRYPT0
-        case CBORTag(tag=96, value=[bytes(protected), {**rest}, bytes(ciphertext), tuple(listed)]) if not rest:
+        case CBORTag(tag=96, value=[bytes(protected), {**rest}, bytes(ciphertext), list(listed)]) if not rest:
             tag = ENCRYPT
             recipients = tuple(_recipient(each) for each in listed)
             if not 1 <= len(recipients) <= MAX_RECIPIENTS:
@@ -161,7 +161,7 @@ def read_encrypted(item: Any) -> Encrypted:  # noqa: ANN401 - any CBOR value
         case _:
             raise MalformedError("not a part")
     match cbor.decode(protected):
-        case {1: 24, -70001: tuple(header), **rest} if not rest:
+        case {1: 24, -70001: list(header), **rest} if not rest:
             return Encrypted(tag, tuple(header), protected, ciphertext, recipients)
     raise MalformedError("a part's protected header is {1: 24, -70001: [...]}")
 

@@ -42,7 +42,7 @@ def decode_key_list(data: bytes, root: VerifyKey, *, allow_classical: bool) -> K
     try:
         payload = verified_payload(data, {root.kid: root}, layout.KEY_LIST_AAD)
         match payload:
-            case [1, int(serial), int(not_before), int(not_after), tuple(recipients), tuple(receivers), *_]:
+            case [1, int(serial), int(not_before), int(not_after), list(recipients), list(receivers), *_]:
                 pass
             case _:
                 raise ReceiptError("not a key list, or of an unknown version")

@@ -140,7 +140,7 @@ def parse(data: bytes) -> SignedBundle:
     if len(data) > layout.MAX_BUNDLE_BYTES:
         raise MalformedError("a bundle has at most 65,536 bytes")
     match cbor.decode(data):
-        case [signed_item, tuple(epoch_items)]:
+        case [signed_item, list(epoch_items)]:
             return _bundle(signed_item, tuple(_epoch(item) for item in epoch_items))
     raise MalformedError("a bundle is [COSE_Sign1, [epoch part, ...]]")
 
@@ -156,7 +156,7 @@ def parse_signed(data: bytes) -> SignedBundle:
 def _bundle(item: Any, epochs: tuple[EpochPart, ...]) -> SignedBundle:  # noqa: ANN401 - any CBOR value
     signed = cose.read_sign1(item)
     match cbor.decode(signed.payload):
-        case [1, str(gateway), tuple(chain), int(no), bytes(prev), tuple(hashes), tuple(parts), *_] if (
+        case [1, str(gateway), list(chain), int(no), bytes(prev), list(hashes), list(parts), *_] if (
             layout.GATEWAY_ID.fullmatch(gateway)
             and cbor.is_uint(no)
             and len(prev) == layout.HASH_BYTES
@@ -199,7 +199,7 @@ def _check_steps(parts: tuple[SealedPart, ...]) -> None:
         steps[part.epoch] = part.step
 
 
-def _chain(item: tuple[Any, ...], no: int) -> tuple[bytes, tuple[bytes, int] | None]:
+def _chain(item: list[Any], no: int) -> tuple[bytes, tuple[bytes, int] | None]:
     match item:
         case [bytes(chain)] if no > 0 and _is_id(chain):
             return chain, None
@@ -234,9 +234,9 @@ def _part(item: Any) -> SealedPart:  # noqa: ANN401 - any CBOR value
     match sealed.header:
         case (1 | 2 as kind, int(epoch), int(step), int(first), int(count)) if (
             sealed.tag == cose.ENCRYPT0
-            and all(map(cbor.is_uint, (epoch, step, first, count, first + count)))
-            and step < layout.MAX_STEPS
-            and count > 0
+            and 0 <= epoch <= cbor.MAX_INT
+            and 0 <= step < layout.MAX_STEPS
+            and 0 <= first < first + count <= cbor.MAX_INT
             and (kind == layout.GAP or count <= MAX_RECORDS)
         ):
             return SealedPart(kind, epoch, step, first, count, sealed)

@@ -40,8 +40,8 @@ def decode_receipt(data: bytes, receivers: Mapping[bytes, VerifyKey]) -> Receipt
             str(gateway),
             [bytes(store), int(incarnation)],
             int(counter),
-            tuple(ranges),
-            tuple(refused),
+            list(ranges),
+            list(refused),
             int(time),
             *_,
         ]:

@@ -20,6 +20,8 @@ COLUMNS, EVENTS = 0, 1
 MAX_RECORDS = 4096
 
 _MAX_METRIC = 2**32 - 1
+_MAX_QUALITY = max(Quality)
+_TEXT = frozenset({str})
 _EXPONENTS = range(-128, 128)
 _INTEGER: frozenset[type] = frozenset({int})
 _NUMBER = _INTEGER | {type(None)}
@@ -134,7 +136,7 @@ def decode_gap(plaintext: bytes, count: int) -> Gap:
 def decode_content(plaintext: bytes, count: int) -> Columns | tuple[Event, ...]:
     """What a batch of `count` (1..4096) records says. Raises `MalformedError`."""
     match cbor.decode(plaintext):
-        case [0, int(base_ms), tuple(devices), tuple(series), indices, deltas, mantissas, qualities, tuple(extras), *_]:
+        case [0, int(base_ms), list(devices), list(series), indices, deltas, mantissas, qualities, list(extras), *_]:
             device, metric, exponent = _series(devices, series, indices, count)
             return Columns(
                 device=device,
@@ -142,10 +144,10 @@ def decode_content(plaintext: bytes, count: int) -> Columns | tuple[Event, ...]:
                 mantissa=_expanded(mantissas, count, _NUMBER),
                 exponent=exponent,
                 time_ms=_times(base_ms, deltas, count),
-                quality=_expanded(qualities, count, _INTEGER, 0, max(Quality)),
+                quality=_expanded(qualities, count, _INTEGER, 0, _MAX_QUALITY),
                 extras=_extras(extras, count),
             )
-        case [1, tuple(events), *_] if len(events) == count:
+        case [1, list(events), *_] if len(events) == count:
             return tuple(map(_event, events))
     raise MalformedError("unknown layout, or not as many records as announced")
 
@@ -158,14 +160,17 @@ def _expanded(
     high: int = cbor.MAX_INT,
 ) -> list[Any]:
     """One item a record, each of one of `kinds`, integers from `low` to `high`."""
-    if type(column) is not tuple:
-        _check([column], kinds, low, high)
-        return [column] * count
-    if len(column) != count:
-        raise MalformedError("a column has not one item a record")
-    values = list(column)
-    _check(values, kinds, low, high)
-    return values
+    kind = type(column)
+    if kind is list:
+        if len(column) != count:
+            raise MalformedError("a column has not one item a record")
+        _check(column, kinds, low, high)
+        return column  # type: ignore[no-any-return] # a list, as said
+    if kind not in kinds:
+        raise MalformedError("a column is something of a wrong type")
+    if kind is int and not low <= column <= high:
+        raise MalformedError("a column is a number out of range")
+    return [column] * count
 
 
 def _check(values: Sequence[Any], kinds: frozenset[type], low: int, high: int) -> None:
@@ -179,8 +184,8 @@ def _check(values: Sequence[Any], kinds: frozenset[type], low: int, high: int) -
 
 
 def _series(
-    devices: tuple[Any, ...],
-    series: tuple[Any, ...],
+    devices: list[Any],
+    series: list[Any],
     indices: Any,  # noqa: ANN401 - as `_expanded`
     count: int,
 ) -> tuple[list[str], list[int], list[int]]:
@@ -196,7 +201,7 @@ def _series(
 
 def _table(devices: Sequence[Any], series: Iterable[Any]) -> list[tuple[str, int, int]]:
     """Device, metric and exponent of each series; a series may carry further items, which are ignored."""
-    if not all(type(each) is str for each in devices):
+    if not _TEXT.issuperset(map(type, devices)):
         raise MalformedError("a device is text")
     table = []
     for each in series:
@@ -218,7 +223,7 @@ def _times(base_ms: int, deltas: Any, count: int) -> list[int]:  # noqa: ANN401 
     return times
 
 
-def _extras(extras: tuple[Any, ...], count: int) -> dict[int, list[ExtraValue]]:
+def _extras(extras: list[Any], count: int) -> dict[int, list[ExtraValue]]:
     columns: dict[int, list[ExtraValue]] = {}
     newest = -1
     for each in extras:
@@ -233,8 +238,8 @@ def _extras(extras: tuple[Any, ...], count: int) -> dict[int, list[ExtraValue]]:
 
 def _event(item: Any) -> Event:  # noqa: ANN401 - any CBOR value
     match item:
-        case [int(time_ms), str(code), tuple(details), *more] if cbor.is_uint(time_ms):
+        case [int(time_ms), str(code), list(details), *more] if cbor.is_uint(time_ms):
             _check(details, _EXTRA, -cbor.MAX_INT, cbor.MAX_INT)
             boot = more[0] if more and isinstance(more[0], bytes) and len(more[0]) == ID_BYTES else None
-            return Event(time_ms, code, details, boot)
+            return Event(time_ms, code, tuple(details), boot)
     raise MalformedError("an event is [time, code, details]")

@@ -166,9 +166,6 @@ class _Decision:
 
     def plan(self, arrivals: Sequence[Arrival]) -> Plan:
         """What has been decided; answers name the chains in the order in which they arrived."""
-        chains = dict.fromkeys(ChainKey(each.bundle.gateway, each.bundle.chain) for each in arrivals)
-        gateways = dict.fromkeys(chain.gateway for chain in chains)
-        answers = (self._answer(gateway, [each for each in chains if each.gateway == gateway]) for gateway in gateways)
         return Plan(
             bundles=tuple(self.bundles),
             epochs=tuple(self.epochs),
@@ -182,27 +179,36 @@ class _Decision:
             unparked=tuple(self.unparked),
             quarantined=tuple(self.quarantined),
             forks=tuple(self.forks),
-            answers=tuple(answer for answer in answers if answer.ranges or answer.refused),
+            answers=tuple(answer for answer in self._answers(arrivals) if answer.ranges or answer.refused),
             redelivered=self.redelivered,
             discarded=self.discarded,
             overflowed=self.overflowed,
         )
 
-    def _answer(self, gateway: str, chains: Iterable[ChainKey]) -> Answer:
-        ranges: list[ReceiptRange] = []
-        for chain in chains:
-            runs = self.state.runs.get(chain, Coverage())
-            highest = {
-                run: key
-                for key in sorted(self.answered)
-                if (key.gateway, key.chain) == chain and (run := runs.containing(key.no))
-            }
-            for run, key in highest.items():
-                if key.no < run.last:  # a gateway restored to an earlier state knows no bundle beyond those it sends
-                    ranges.append(ReceiptRange(chain.chain, run.first, key.no, key.hash))
-                ranges.append(ReceiptRange(chain.chain, run.first, run.last, run.hash))
-        refused = (Refusal(key.chain, key.no, cause) for key, cause in self.refused.items() if key.gateway == gateway)
-        return Answer(gateway, tuple(ranges[:MAX_RANGES]), tuple(refused)[:MAX_RANGES])
+    def _answers(self, arrivals: Sequence[Arrival]) -> Iterator[Answer]:
+        chains: dict[str, dict[ChainKey, None]] = {}
+        for each in arrivals:
+            gateway = each.bundle.gateway
+            chains.setdefault(gateway, {})[ChainKey(gateway, each.bundle.chain)] = None
+        answered: dict[ChainKey, list[BundleKey]] = {}
+        for key in sorted(self.answered):
+            answered.setdefault(ChainKey(key.gateway, key.chain), []).append(key)
+        refused: dict[str, list[Refusal]] = {}
+        for key, cause in self.refused.items():
+            refused.setdefault(key.gateway, []).append(Refusal(key.chain, key.no, cause))
+        for gateway, own in chains.items():
+            ranges = [each for chain in own for each in self._ranges(chain, answered.get(chain, ()))]
+            refusals = refused.get(gateway, [])
+            yield Answer(gateway, tuple(ranges[:MAX_RANGES]), tuple(refusals[:MAX_RANGES]))
+
+    def _ranges(self, chain: ChainKey, answered: Iterable[BundleKey]) -> Iterator[ReceiptRange]:
+        """What is said of a chain of which these bundles, ascending, are here."""
+        runs = self.state.runs.get(chain, Coverage())
+        highest = {run: key for key in answered if (run := runs.containing(key.no))}
+        for run, key in highest.items():
+            if key.no < run.last:  # a gateway restored to an earlier state knows no bundle beyond those it sends
+                yield ReceiptRange(key.chain, run.first, key.no, key.hash)
+            yield ReceiptRange(key.chain, run.first, run.last, run.hash)
 
     def _settle(self, key: BundleKey) -> None:
         """Answer a bundle that the store has."""

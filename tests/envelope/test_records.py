@@ -82,12 +82,12 @@ def test_the_precision_of_a_device_is_kept() -> None:
 def test_enumerations_travel_as_their_numbers() -> None:
     extras = ((Extra.TIME_SOURCE, TimeSource.SESSION), (Extra.REASONS, Reason.SIGNAL | Reason.STORED))
     content = cbor.decode(encode_records([Record("d", 1, 1, 0, 0, extras=extras)]))
-    assert content[8] == ((1, 3), (9, 65536 + 32))
+    assert content[8] == [[1, 3], [9, 65536 + 32]]
 
 
 def test_a_column_of_equals_is_one_item() -> None:
     records = [Record("d", 1, 7, 0, 1000, Quality.DOUBTFUL, ((4, "s"),))] * 5
-    assert cbor.decode(encode_records(records)) == (0, 1000, ("d",), ((0, 1, 0),), 0, 0, 7, 1, ((4, "s"),))
+    assert cbor.decode(encode_records(records)) == [0, 1000, ["d"], [[0, 1, 0]], 0, 0, 7, 1, [[4, "s"]]]
 
 
 def test_a_record_without_an_extra_of_the_others_has_none() -> None:
