@@ -338,6 +338,30 @@ class IngestSection(_Section):
     heartbeat_s: int = Field(default=60, ge=1, le=3600)
 
 
+class ApiSection(_Section):
+    """The read API: mutual TLS always; who may read is said by the common names of certificates."""
+
+    listen: Endpoint | Literal["off"] = "off"
+    tls_ca: FilePath | Literal[""] = ""
+    tls_cert: FilePath | Literal[""] = ""
+    tls_key: FilePath | Literal[""] = ""
+    viewers: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, Path, Path] | None:
+        """CA of the clients, certificate, key; None: it is not served."""
+        if self.listen != "off" and self.tls_ca and self.tls_cert and self.tls_key:
+            return self.tls_ca, self.tls_cert, self.tls_key
+        return None
+
+    @model_validator(mode="after")
+    def _nobody_reads_in(self) -> Self:
+        if self.listen != "off" and self.files is None:
+            raise ValueError("listen needs tls_ca, tls_cert and tls_key")
+        return self
+
+
 class ReceiverConfig(_Section):
     """The whole of `receiver.toml`."""
 
@@ -347,6 +371,7 @@ class ReceiverConfig(_Section):
     broker: ReceiverBrokerSection
     jetstream: JetStreamSection = JetStreamSection()
     ingest: IngestSection = IngestSection()
+    api: ApiSection = ApiSection()
     metrics: ReceiverMetricsSection = ReceiverMetricsSection()
     log: LogSection = LogSection()
 

@@ -28,11 +28,13 @@ _START = bytes(32)
 class AuditLog:
     """Appends to the file; one at a time. `head` is the newest entry's SHA-256, `count` its number.
 
-    A file that is full stays beside it; of those the oldest is deleted once an entry that says so is on the disk.
+    A file that is full stays beside it; of those the newest `keep` are kept, or all with None: the oldest is deleted
+    once an entry that says so is on the disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: int | None = FULL_FILES) -> None:
         self._path = path
+        self._keep = keep
         self._lock = asyncio.Lock()
         self.head = _START
         self.count = 0
@@ -40,12 +42,12 @@ class AuditLog:
         """What was wrong with the log when it was opened; new entries follow what is there."""
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, keep: int | None = FULL_FILES) -> Self:
         """Continue the log at `path`; without one, begin it. Raises `AuditError` if it cannot be read.
 
         A last line without its end was never answered for: a power cut's. It is taken away.
         """
-        log = cls(path)
+        log = cls(path, keep)
         try:
             data = path.read_bytes() if path.exists() else b""
             whole = data.rfind(b"\n") + 1
@@ -77,7 +79,7 @@ class AuditLog:
         if self._path.exists() and self._path.stat().st_size >= FILE_BYTES:
             self._path.rename(self._path.with_stem(f"{self._path.stem}-{self.count:0{_DIGITS}}"))
         full = _full(self._path)
-        for file in full[: max(len(full) - FULL_FILES, 0)]:
+        for file in full[: 0 if self._keep is None else max(len(full) - self._keep, 0)]:
             lines = [line for _, line in _lines_of(file)]
             gone = {"last": int(file.stem.rpartition("-")[2]), "hash": _hash(b"".join(lines[-1:])).hex()}
             own = {"at_ms": said["at_ms"], "who": "gateway", "role": "gateway", "act": FORGOTTEN, "what": gone}

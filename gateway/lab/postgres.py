@@ -64,12 +64,13 @@ class Cluster:
         return f"postgresql://{role}@/{database}?host={self._directory}"
 
     def create(self, database: str) -> str:
-        """Make a migrated database, and the logins `worker`, `desk` and `eraser` of its roles; the worker's address."""
+        """Make a migrated database, and the logins `worker`, `reader`, `desk`, `eraser`; the worker's address."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))
             migrate(self.url(database))
             connection.execute(
                 "DO $$ BEGIN IF to_regrole('worker') IS NULL THEN CREATE ROLE worker LOGIN IN ROLE iomt_worker;"
+                " CREATE ROLE reader LOGIN IN ROLE iomt_reader;"
                 " CREATE ROLE desk LOGIN IN ROLE iomt_desk;"
                 " CREATE ROLE eraser LOGIN IN ROLE iomt_eraser; END IF; END $$"
             )

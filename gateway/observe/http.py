@@ -48,6 +48,8 @@ class Request:
     """The client's certificate (DER), if TLS asked for one and its chain verified."""
     credentials: Credentials | None = None
     """Who asks, on a Unix socket."""
+    query: str = ""
+    """What stands behind the question mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +215,11 @@ async def _request(
                 return None
         elif isinstance(event, h11.EndOfMessage) and head is not None:
             tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+            path, _, query = head.target.decode("ascii", "replace").partition("?")
             return Request(
                 method=head.method.decode("ascii"),
-                path=head.target.split(b"?")[0].decode("ascii", "replace"),
+                path=path,
+                query=query,
                 headers={name.decode("ascii"): value.decode("latin-1") for name, value in head.headers},
                 body=body,
                 peer=None if tls is None else tls.getpeercert(binary_form=True),

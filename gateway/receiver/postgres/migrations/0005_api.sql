@@ -1,0 +1,2 @@
+-- A reader must see of which version the tables are.
+GRANT SELECT ON migrations TO iomt_reader;
