@@ -10,7 +10,7 @@ SOAK_KILLS ?= 1000
 SOAK_SECONDS ?= 1800
 SOAK_SEEDS ?= 1 2 3
 
-.PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez \
+.PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez test-ship \
 	fuzz bench soak deb sbom audit lock man clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
@@ -37,13 +37,16 @@ layers: venv
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm --ignore=tests/prometheus --ignore=tests/nspawn
+	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm --ignore=tests/prometheus --ignore=tests/nspawn --ignore=tests/deb
 
 test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosquitto, postgresql and nats-server
 	$(BIN)/pytest tests/fleet
 
 test-system: venv  ## systemd boots and runs the shipped units; a real Prometheus fires alerts; root, mosquitto, prometheus
 	$(BIN)/pytest tests/nspawn tests/prometheus
+
+test-ship: man  ## packages: built, installed, upgraded, removed and purged under systemd in a container; root
+	$(BIN)/pytest tests/deb
 
 test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
 	HOSTILE=$(HOSTILE) $(BIN)/pytest tests/hostile
@@ -66,7 +69,7 @@ soak: venv  ## hours: SOAK_KILLS times SIGKILL of the gateway, then every fault 
 	SOAK_KILLS=$(SOAK_KILLS) $(BIN)/pytest tests/system/test_kills.py
 	set -e; for seed in $(SOAK_SEEDS); do $(BIN)/iomt-gateway prove --seconds $(SOAK_SECONDS) --seed $$seed; done
 
-deb: venv  ## Debian packages of gateway and receiver, for amd64 and arm64, in dist/; bill of materials inside
+deb: man  ## Debian packages of gateway and receiver, for amd64 and arm64, in dist/; bill of materials inside
 	$(BIN)/python -m ship.deb
 
 sbom: deb  ## the bill of materials (CycloneDX) of each package is beside it in dist/, as in it

@@ -68,7 +68,7 @@ PACKAGES = (
         depends=_DEPENDS,
         recommends=("mosquitto",),
         suggests=("postgresql (>= 15)", "nats-server", "prometheus"),
-        units=("iomt-receiver.service", "iomt-ca.service"),
+        units=("iomt-receiver.service", "iomt-ca.service", "iomt-broker.service"),
         further_units=(),
         helpers=("iomt-backoff",),
         examples=("receiver.toml", "prometheus/prometheus.yml", "prometheus/rules.yml", "nats/node.conf"),

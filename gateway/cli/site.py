@@ -16,6 +16,9 @@ from gateway.identity.files import read_private
 from gateway.receiver.site import Site, create
 
 CODE_HOURS = 24.0
+_PACKAGED = Path("/var/lib/iomt-site")
+"""Where the units of the package look for a site."""
+_UNITS = Path("/usr/lib/systemd/system")
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -79,11 +82,8 @@ def enrol_command(site: Site, gateway: str, *, hours: float) -> str:
 def _init(arguments: argparse.Namespace) -> int:
     site = make(arguments, with_receiver=True)
     enrol = enrol_command(site, arguments.gateway, hours=CODE_HOURS)
-    commands = [
-        f"mosquitto -c {site.broker / 'mosquitto.conf'}",
-        f"iomt-receiver ca serve {site.root}",
-        f"iomt-receiver run --config {site.root / 'receiver.toml'}",
-    ]
+    commands = _next(site)
+    by_hand = len(commands) > 1
     if arguments.json:
         print(json.dumps({"site": str(site.root), "run": commands, "enrol": enrol}))
         return 0
@@ -92,11 +92,23 @@ def _init(arguments: argparse.Namespace) -> int:
         f"{site.root}: CA, fleet root, receiver keys, key list, configuration and database are made; nothing runs.\n\n"
         f"Lock {site.offline} away on another medium ({protection}). It is needed to roll over the CA\n"
         "and to change recipient keys, not for daily work.\n\n"
-        "Run next, each as a service of its own:"
+        f"Run next{', each as a service of its own' if by_hand else ''}:"
     )
     for command in commands:
         print(f"  {command}")
     print(f"\nThen on the gateway, within {CODE_HOURS:g} hours (the code works once):\n  {enrol}")
-    if os.geteuid() == 0:
+    if by_hand and os.geteuid() == 0:
         print("\nThe CA and the receiver run as root now; give them accounts of their own for good.", file=sys.stderr)
     return 0
+
+
+def _next(site: Site) -> list[str]:
+    """What starts a site: the package's services, or each program as a service of one's own."""
+    units = [f"iomt-{name}.service" for name in ("broker", "ca", "receiver")]
+    if site.root == _PACKAGED and all((_UNITS / unit).exists() for unit in units):
+        return [f"systemctl start {' '.join(unit.removesuffix('.service') for unit in units)}"]
+    return [
+        f"mosquitto -c {site.broker / 'mosquitto.conf'}",
+        f"iomt-receiver ca serve {site.root}",
+        f"iomt-receiver run --config {site.root / 'receiver.toml'}",
+    ]

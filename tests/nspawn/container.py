@@ -84,12 +84,13 @@ def until(condition: Callable[[], object], what: Callable[[], str] | str, *, tim
 
 
 @contextmanager
-def booted(scratch: Path) -> Iterator[Container]:
-    """A container with everything installed and nothing configured; ends with the context."""
+def booted(scratch: Path, install: Callable[[Path], None]) -> Iterator[Container]:
+    """A container, with what `install` puts into its root before it boots; ends with the context."""
     base = image.cached("nspawn", repr(PACKAGES).encode(), lambda fresh: image.debian(PACKAGES, str(fresh)))
     with ExitStack() as stack:
         root = stack.enter_context(_overlay(base, scratch))
-        _install(root)
+        (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+        install(root)
         cgroup = stack.enter_context(_cgroup())
         log = stack.enter_context((scratch / "console").open("wb"))
         process = subprocess.Popen(
@@ -180,8 +181,8 @@ def _required(extras: Sequence[str]) -> Iterator[str]:
             yield each.name
 
 
-def _install(root: Path) -> None:
-    """What the packages of gateway and receiver would put there, and the virtual radio."""
+def as_packages(root: Path) -> None:
+    """Everything that the packages of gateway and receiver would put there, and the virtual radio."""
     for name, scripts in {"gateway": ("gateway",), "receiver": ("receiver", "gateway")}.items():
         prefix = root / f"usr/lib/iomt-{name}"
         site = prefix / "lib/python3.11/site-packages"
@@ -204,5 +205,4 @@ def _install(root: Path) -> None:
         shutil.copy(unit, root / "usr/lib/systemd/system")
     for drop_in in TREE.glob("systemd/*.d"):
         shutil.copytree(drop_in, root / "usr/share/iomt-gateway" / drop_in.name)
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     subprocess.run(("systemd-sysusers", f"--root={root}"), check=True, capture_output=True)

@@ -23,11 +23,6 @@ CONFIG = "/etc/iomt-gateway/gateway.toml"
 GATEWAY_CLI = "/usr/lib/iomt-gateway/bin/iomt-gateway"
 RECEIVER_CLI = "/usr/lib/iomt-receiver/bin/iomt-receiver"
 _AIR = "/var/lib/air"
-_MOSQUITTO = f"""\
-[Service]
-ExecStart=
-ExecStart=/usr/sbin/mosquitto -c {SITE}/broker/mosquitto.conf
-"""
 
 
 class Site:
@@ -50,12 +45,8 @@ class Site:
     def set_up(self) -> None:
         """From nothing to readings of wearables in the receiver's store."""
         made = json.loads(self._receiver("init", SITE, "--host", "localhost", "--gateway", GATEWAY, "--json"))
-        self.path("/etc/iomt-gateway/receiver.toml").symlink_to(f"{SITE}/receiver.toml")
-        drop_in = self.path("/etc/systemd/system/mosquitto.service.d/site.conf")
-        drop_in.parent.mkdir()
-        drop_in.write_text(_MOSQUITTO)
-        self.box.run("systemctl", "daemon-reload")
-        self.box.run("systemctl", "restart", "mosquitto", "iomt-ca", "iomt-receiver")
+        (start,) = made["run"]
+        self.box.run(*start.split())
         self.box.run(GATEWAY_CLI, *made["enrol"].split()[1:])
         config = self.path(CONFIG)
         text = config.read_text().replace(

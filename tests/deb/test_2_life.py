@@ -1,0 +1,96 @@
+"""A site's life with the packages, under systemd: each test goes on where the one before ended."""
+
+from gateway.outbox.outbox import list_bundles
+from tests.deb.conftest import Machine
+from tests.nspawn.container import until
+from tests.nspawn.site import CONFIG, SITE, STATE
+
+UNITS = ("iomt-gateway", "iomt-receiver", "iomt-ca", "iomt-broker")
+BACKLOG = 40
+"""Bundles that wait through an upgrade."""
+
+
+def waiting(machine: Machine) -> set[tuple[bytes, int]]:
+    """Bundles on the gateway's disk that the receiver does not have."""
+    on_disk = {(link.chain, link.no) for link, _ in list_bundles(machine.path(f"{STATE}/outbox"))}
+    return on_disk - set(machine.cloud.bundles())
+
+
+def test_installed_and_not_configured_nothing_starts_and_nothing_fails(machine: Machine) -> None:
+    said = machine.install("iomt-gateway", "iomt-receiver")
+    assert "iomt-receiver init /var/lib/iomt-site --host NAME" in said
+    assert "iomt-gateway enrol" in said
+    for unit in UNITS:
+        assert machine.box.run("systemctl", "is-enabled", unit).strip() == "enabled"
+        assert (machine.state(unit), machine.box.show(unit, "ConditionResult")) == ("inactive", "no")
+    assert machine.box.run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "iomt-*").strip() == ""
+    assert machine.box.run("iomt-gateway", "--version").startswith("iomt-gateway ")
+    assert machine.box.run("stat", "-c", "%U %a", STATE).split() == ["iomt-gateway", "700"]
+
+
+def test_a_site_is_one_command_and_a_gateway_is_one_more(machine: Machine) -> None:
+    machine.set_up()
+    for unit in UNITS:
+        assert machine.state(unit) == "active"
+    machine.judged()
+
+
+def test_a_changed_configuration_needs_a_restart_and_nothing_else(machine: Machine) -> None:
+    config = machine.path(CONFIG)
+    config.write_text(config.read_text().replace("# offline_tick_ms = 2000", "offline_tick_ms = 100"))
+    machine.box.run("systemctl", "restart", "iomt-gateway")
+    machine.judged()
+
+
+def test_an_upgrade_with_a_full_outbox_loses_nothing(machine: Machine) -> None:
+    machine.box.run("systemctl", "stop", "iomt-broker")
+    until(lambda: len(waiting(machine)) >= BACKLOG, "the outbox does not fill")
+    before = waiting(machine)
+    process = machine.box.show("iomt-gateway", "MainPID")
+    machine.install("iomt-gateway", revision="2")
+    until(lambda: machine.state("iomt-gateway") == "active", lambda: machine.box.journal("iomt-gateway"))
+    assert machine.box.show("iomt-gateway", "MainPID") != process
+    assert "stopped in order" in machine.box.journal("iomt-gateway")
+    assert before <= waiting(machine), "something went between"
+    machine.box.run("systemctl", "start", "iomt-broker")
+    until(lambda: not before & waiting(machine), "what waited does not arrive")
+    machine.judged()
+
+
+def test_an_upgrade_of_the_receiver_loses_nothing(machine: Machine) -> None:
+    machine.install("iomt-receiver", revision="2")
+    for unit in UNITS:
+        until(lambda unit=unit: machine.state(unit) == "active", lambda unit=unit: machine.box.journal(unit))
+    machine.judged()
+
+
+def test_a_removal_keeps_keys_and_outbox_and_says_what_waits(machine: Machine) -> None:
+    machine.box.run("systemctl", "stop", "iomt-broker")
+    until(lambda: waiting(machine), "nothing waits")
+    said = machine.box.run("dpkg", "--remove", "iomt-gateway")
+    assert "keys and outbox stay" in said
+    assert "bundles" in said
+    kept = waiting(machine)
+    assert kept
+    assert machine.path(f"{STATE}/identity").is_dir()
+    assert not machine.path("/usr/bin/iomt-gateway").is_symlink()
+    machine.box.run("systemctl", "start", "iomt-broker")
+    machine.install("iomt-gateway", revision="2")
+    until(lambda: not kept & waiting(machine), lambda: machine.box.journal("iomt-gateway"))
+
+
+def test_a_purge_warns_and_erases_the_gateways_state_alone(machine: Machine) -> None:
+    said = machine.box.run("dpkg", "--purge", "iomt-gateway")
+    assert "WARNING: erases /var/lib/iomt-gateway" in said
+    assert "iomt-receiver ca revoke" in said
+    assert not machine.path(STATE).exists()
+    assert not machine.path(CONFIG).exists()
+    assert machine.state("iomt-receiver") == "active"
+
+
+def test_a_purge_of_the_receiver_keeps_what_it_received(machine: Machine) -> None:
+    said = machine.box.run("dpkg", "--purge", "iomt-receiver")
+    assert f"WARNING: {SITE} is kept" in said
+    assert machine.path(f"{SITE}/receiver/state/receiver.db").exists()
+    assert not machine.path("/etc/iomt-gateway").exists()
+    assert machine.box.run("systemctl", "list-unit-files", "--no-legend", "iomt-*", check=False).strip() == ""
