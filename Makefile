@@ -45,7 +45,7 @@ test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosqui
 test-system: venv  ## systemd boots and runs the shipped units; a real Prometheus fires alerts; root, mosquitto, prometheus
 	$(BIN)/pytest tests/nspawn tests/prometheus
 
-test-ship: man  ## packages: built, installed, upgraded, removed and purged under systemd in a container; root
+test-ship: venv  ## packages: built, installed, upgraded, removed and purged under systemd in a container; root
 	$(BIN)/pytest tests/deb
 
 test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
@@ -69,7 +69,7 @@ soak: venv  ## hours: SOAK_KILLS times SIGKILL of the gateway, then every fault 
 	SOAK_KILLS=$(SOAK_KILLS) $(BIN)/pytest tests/system/test_kills.py
 	set -e; for seed in $(SOAK_SEEDS); do $(BIN)/iomt-gateway prove --seconds $(SOAK_SECONDS) --seed $$seed; done
 
-deb: man  ## Debian packages of gateway and receiver, for amd64 and arm64, in dist/; bill of materials inside
+deb: venv  ## Debian packages of gateway and receiver, for amd64 and arm64, in dist/; bill of materials inside
 	$(BIN)/python -m ship.deb
 
 sbom: deb  ## the bill of materials (CycloneDX) of each package is beside it in dist/, as in it

@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from ship import sbom, tree
-from ship.packages import ARCHITECTURES, PACKAGES, Package, made_at, version
+from ship.packages import ARCHITECTURES, PACKAGES, ROOT, Package, made_at, version
 
 _TEMPLATES = Path(__file__).parent / "debian"
 _CONTROL = """\
@@ -83,6 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ["SOURCE_DATE_EPOCH"] = str(made_at())
+    subprocess.run(["make", "--silent", "man"], cwd=ROOT, check=True)
     chosen = [
         (package, architecture)
         for package in PACKAGES

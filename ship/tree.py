@@ -58,6 +58,7 @@ def lay_out(package: Package, architecture: str, wheel: Path, root: Path, versio
         _write(home / "bin" / script, _LAUNCHER.format(home=package.home, module=module), 0o755)
     _link(root / "usr/bin" / package.name, package.home / "bin" / package.name)
     _system_files(package, root)
+    _manual(package, root)
     _documents(package, architecture, site, root, version, made_at=made_at)
     _compile(site, root)
 
@@ -94,13 +95,25 @@ def _system_files(package: Package, root: Path) -> None:
         _copy(ROOT / "systemd" / f"{package.name}.{kind}", target, 0o644)
 
 
+def _manual(package: Package, root: Path) -> None:
+    """What `make man` wrote."""
+    share, made = root / "usr/share", ROOT / "build/share"
+    _gzip(made / f"man/man1/{package.name}.1", share / f"man/man1/{package.name}.1.gz")
+    for completion in (
+        f"bash-completion/completions/{package.name}",
+        f"zsh/vendor-completions/_{package.name}",
+        f"fish/vendor_completions.d/{package.name}.fish",
+    ):
+        _copy(made / completion, share / completion, 0o644)
+
+
 def _documents(package: Package, architecture: str, site: Path, root: Path, version: str, *, made_at: int) -> None:
     documents = root / "usr/share/doc" / package.name
     for example in package.examples:
         _copy(ROOT / "config" / example, documents / "examples" / Path(example).name, 0o644)
     bill = sbom.document(package, version, architecture, site, made_at=made_at)
     _write(root / sbom.place(package), bill, 0o644)
-    (documents / "changelog.gz").write_bytes(gzip.compress((ROOT / "CHANGELOG.md").read_bytes(), mtime=0))
+    _gzip(ROOT / "CHANGELOG.md", documents / "changelog.gz")
     licence = "\n".join(f" {line}" if line else " ." for line in (ROOT / "LICENSE").read_text().splitlines())
     _write(
         documents / "copyright",
@@ -116,6 +129,11 @@ def _compile(site: Path, root: Path) -> None:
     command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", str(root)]
     command += ["-p", "/", str(site)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+
+
+def _gzip(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(gzip.compress(source.read_bytes(), mtime=0))
 
 
 def _copy(source: Path, target: Path, mode: int) -> None:

@@ -1,5 +1,6 @@
 """What is in the packages: the same bytes every time, all of it on the bill, and nothing of where it was built."""
 
+import gzip
 import json
 import subprocess
 import tempfile
@@ -58,6 +59,12 @@ def test_every_file_belongs_to_a_package_that_is_on_the_bill(package: Package, t
     compiled = {name for name in files if name.endswith(".pyc")}
     assert files - compiled <= recorded
     assert compiled, "nothing is compiled beforehand"
+
+
+def test_manual_and_completions_are_in_it(package: Package, tree: Path) -> None:
+    manual = gzip.decompress((tree / f"usr/share/man/man1/{package.name}.1.gz").read_bytes())
+    assert b".SH COMMAND" in manual.upper()
+    assert package.name in (tree / f"usr/share/bash-completion/completions/{package.name}").read_text()
 
 
 def test_nothing_tells_where_it_was_built(tree: Path) -> None:

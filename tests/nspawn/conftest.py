@@ -13,7 +13,7 @@ from tests.nspawn.site import Site
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     if reason := container.missing():
         pytest.skip(reason)
-    with container.booted(tmp_path_factory.mktemp("nspawn")) as running:
+    with container.booted(tmp_path_factory.mktemp("nspawn"), container.as_packages) as running:
         yield running
 
 
