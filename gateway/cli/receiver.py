@@ -9,7 +9,22 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gateway import __version__
-from gateway.cli import api, audit, ca, common, completion, desk, doctor, heads, nats, recipients, signers, site, store
+from gateway.cli import (
+    api,
+    audit,
+    ca,
+    common,
+    completion,
+    desk,
+    doctor,
+    erased,
+    heads,
+    nats,
+    recipients,
+    signers,
+    site,
+    store,
+)
 from gateway.config import ReceiverConfig, load
 from gateway.errors import GatewayError
 from gateway.observe import log
@@ -31,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     carried.add_argument("--json", action="store_true", help="one line of JSON")
     carried.add_argument("file", type=Path, metavar="FILE")
     carried.set_defaults(command=_import)
-    for group in (audit, site, ca, store, nats, recipients, signers, desk, heads, api):
+    for group in (audit, site, ca, store, nats, recipients, signers, desk, erased, heads, api):
         group.add_parser(commands)
     doctor.add_receiver_parser(commands)
     completion.add_receiver_parser(commands)

@@ -19,6 +19,12 @@ GROUP BY gateway
 """
 """When the newest bundle of each gateway arrived."""
 
+FROM_BUNDLE = """
+SELECT no, hash FROM bundles JOIN chains ON chains.id = chain_id
+WHERE gateway = ? AND chain = ? AND no >= ? ORDER BY no LIMIT 2
+"""
+"""Number and hash of a bundle of a chain, and of the first after it."""
+
 BUNDLES = """
 SELECT gateway, sum(last - first + 1), sum(highest) FROM (
     SELECT gateway, first, last,
