@@ -391,6 +391,7 @@ class CaSection(_Section):
     signer_days: int = Field(default=3650, ge=30, le=7300)
     crl_days: int = Field(default=30, ge=8, le=90)
     grace_days: int = Field(default=0, ge=0, le=365)
+    passphrase_file: FilePath | Literal[""] = ""
 
 
 class SiteBrokerSection(_Section):

@@ -56,7 +56,8 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     log.configure("info", "text")
-    asyncio.run(serve.serve(Site(arguments.directory)))
+    place = Site(arguments.directory)
+    asyncio.run(serve.serve(place, site.unlocked(place)))
     return 0
 
 
@@ -69,7 +70,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     place, gateway = Site(arguments.directory), arguments.gateway
     registry = place.receiver / "registry.json"
     signers = Registry(registry).revoke(gateway) if registry.exists() else []
-    with closing(place.authority()) as authority:
+    with closing(site.unlocked(place)) as authority:
         serials = authority.revoke(gateway, now=_now())
         if not serials and not signers:
             raise ConfigError(f"{gateway}: has no certificate that could be revoked")
@@ -85,7 +86,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
 def _crl(arguments: argparse.Namespace) -> int:
     place = Site(arguments.directory)
-    with closing(place.authority()) as authority:
+    with closing(site.unlocked(place)) as authority:
         publish(place, authority, now=_now())
     print(f"{place.broker / 'ca.crl'}: good for {place.config().ca.crl_days} days")
     return 0
@@ -94,7 +95,7 @@ def _crl(arguments: argparse.Namespace) -> int:
 def _rollover(arguments: argparse.Namespace) -> int:
     place = Site(arguments.directory)
     now = _now()
-    with closing(place.authority()) as authority:
+    with closing(site.unlocked(place)) as authority:
         made = new_generation(
             place,
             authority,

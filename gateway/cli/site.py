@@ -13,12 +13,14 @@ from gateway.cli import common
 from gateway.errors import ConfigError
 from gateway.identity.chain import fingerprint
 from gateway.identity.files import read_private
+from gateway.receiver.ca.authority import Authority
 from gateway.receiver.site import Site, create
 
 CODE_HOURS = 24.0
 _PACKAGED = Path("/var/lib/iomt-site")
 """Where the units of the package look for a site."""
 _UNITS = Path("/usr/lib/systemd/system")
+_ASK = Path("-")
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -36,6 +38,12 @@ def add_site_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", required=True, metavar="NAME", help="name or address by which gateways reach it")
     parser.add_argument("--broker-port", type=int, default=8883, metavar="N", help="%(default)s")
     parser.add_argument("--enrolment-port", type=int, default=8443, metavar="N", help="%(default)s")
+    parser.add_argument(
+        "--ca-passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="encrypts the issuing key in DIR/ca; `ca serve` reads it there (mode 0600; - asks, now and at each start)",
+    )
     add_passphrase_argument(parser)
 
 
@@ -48,13 +56,22 @@ def add_passphrase_argument(parser: argparse.ArgumentParser) -> None:
 
 def passphrase(arguments: argparse.Namespace) -> bytes | None:
     """What encrypts the offline keys; None: nothing. Raises `ConfigError`, `IdentityError`."""
-    path: Path | None = arguments.passphrase_file
+    return _secret(arguments.passphrase_file, "Passphrase of the offline keys: ")
+
+
+def _secret(path: Path | None, prompt: str) -> bytes | None:
     if path is None:
         return None
-    secret = getpass.getpass("Passphrase: ").encode() if path == Path("-") else read_private(path).strip()
+    secret = getpass.getpass(prompt).encode() if path == _ASK else read_private(path).strip()
     if not secret:
         raise ConfigError(f"{path}: holds no passphrase")
     return secret
+
+
+def unlocked(site: Site) -> Authority:
+    """The site's CA; a person is asked for its keys' passphrase if nothing else tells it. Raises as `Site` does."""
+    ask = site.wants_passphrase and sys.stdin.isatty()
+    return site.authority(_secret(_ASK if ask else None, "Passphrase of the issuing key: "))
 
 
 def make(arguments: argparse.Namespace, *, with_receiver: bool) -> Site:
@@ -65,6 +82,8 @@ def make(arguments: argparse.Namespace, *, with_receiver: bool) -> Site:
         broker_port=arguments.broker_port,
         enrolment_port=arguments.enrolment_port,
         passphrase=passphrase(arguments),
+        ca_passphrase=_secret(arguments.ca_passphrase_file, "Passphrase of the issuing key: "),
+        ca_passphrase_file=None if arguments.ca_passphrase_file == _ASK else arguments.ca_passphrase_file,
         with_receiver=with_receiver,
         now=dt.datetime.now(dt.UTC),
     )

@@ -71,6 +71,11 @@ def load_private_key(path: Path, passphrase: bytes | None = None) -> PrivateKey:
     raise IdentityError(f"{path}: is neither an Ed25519 nor a P-256 key")
 
 
+def is_encrypted(path: Path) -> bool:
+    """Whether a private key needs a passphrase (PKCS 8). Raises `IdentityError`."""
+    return b"BEGIN ENCRYPTED PRIVATE KEY" in read_private(path)
+
+
 def load_certificate(path: Path) -> bytes:
     """A certificate (chain) in PEM, as it is in the file. Raises `IdentityError`."""
     content = _read_public(path)

@@ -7,6 +7,7 @@ CRL; `receiver` with keys, key list, registry of signers and database.
 
 import datetime as dt
 import getpass
+import json
 import os
 import pwd
 import shutil
@@ -27,7 +28,7 @@ from gateway.durable import give_to_owner, write_durably, write_once
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConfigError, IdentityError
 from gateway.identity.chain import p256_key, pem
-from gateway.identity.files import load_private_key, load_verify_key, private_pem, verify_key
+from gateway.identity.files import is_encrypted, load_private_key, load_verify_key, private_pem, verify_key
 from gateway.identity.site import SIGNER, SiteFile, encode_site
 from gateway.receiver.ca.authority import Authority, Generation
 from gateway.receiver.ca.issue import Issuer, certify, new_key, profiles, self_sign
@@ -75,9 +76,14 @@ class Site:
         """What `site.toml` says. Raises `ConfigError`."""
         return load(self.root / "site.toml", SiteConfig)
 
-    def authority(self) -> Authority:
-        """The site's CA. Raises `ConfigError` if there is none."""
-        return Authority.open(self.ca, self.config().ca)
+    def authority(self, passphrase: bytes | None = None) -> Authority:
+        """The site's CA; a passphrase that a person typed, if its keys need one. Raises `ConfigError`."""
+        return Authority.open(self.ca, self.config().ca, passphrase)
+
+    @property
+    def wants_passphrase(self) -> bool:
+        """Whether a person has to type the passphrase of the issuing keys. Raises `ConfigError`, `IdentityError`."""
+        return not self.config().ca.passphrase_file and any(map(is_encrypted, self.ca.glob("issuer-*.key")))
 
 
 def create(
@@ -89,10 +95,13 @@ def create(
     passphrase: bytes | None,
     with_receiver: bool,
     now: dt.datetime,
+    ca_passphrase: bytes | None = None,
+    ca_passphrase_file: Path | None = None,
 ) -> Site:
     """Make a site in the directory `root`, which must be new: all of it, or nothing. Starts nothing.
 
-    `host` is the name or address by which gateways reach it. Raises `ConfigError`.
+    `host` is the name or address by which gateways reach it. `passphrase` encrypts the offline keys, `ca_passphrase`
+    the issuing key, and the CA will find it in `ca_passphrase_file`, or ask a person. Raises `ConfigError`.
     """
     root = root.absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -107,12 +116,14 @@ def create(
         urls = {"URL": f"https://{_bracketed(host)}:{enrolment_port}", "ENDPOINT": f"{_bracketed(host)}:{broker_port}"}
         values = {**urls, "EST_PORT": enrolment_port, "BROKER_PORT": broker_port}
         _render("site.toml", partial.root / "site.toml", values)
+        if ca_passphrase_file is not None:
+            _name_passphrase(partial.root / "site.toml", ca_passphrase_file)
         _write_broker(partial, root, broker_port)
         if with_receiver:
             partial.receiver.mkdir(mode=0o700)
             _render("receiver-site.toml", partial.root / "receiver.toml", values)
             _write_receiver(partial, passphrase, now)
-        with closing(partial.authority()) as authority:
+        with closing(partial.authority(ca_passphrase)) as authority:
             new_generation(partial, authority, passphrase=passphrase, now=now, active=now)
             maintain(partial, authority, now=now)
         _give_to_services(partial)
@@ -143,7 +154,7 @@ def new_generation(
         link = certify(profiles()["link"], f"iomt-gateway root {no}", root_key.public_key(), issuer=parent, now=now)
     issuer = certify(profiles()["issuer"], f"iomt-gateway issuer {no}", issuer_key.public_key(), issuer=root, now=now)
     write_durably(new_path, private_pem(root_key, passphrase))
-    write_durably(authority.issuer_key_path(no), private_pem(issuer_key))
+    authority.keep_issuer_key(no, issuer_key)
     generation = Generation(no, root.certificate, link, issuer, active)
     authority.add_generation(generation, now=now)
     new_path.replace(old_path)
@@ -277,6 +288,11 @@ def _give_to_services(site: Site) -> None:
 def _render(name: str, path: Path, values: dict[str, object]) -> None:
     text = resources.files("config").joinpath(name).read_text(encoding="utf-8")
     write_once(path, (Template(text).substitute(values) if values else text).encode())
+
+
+def _name_passphrase(path: Path, passphrase_file: Path) -> None:
+    named = f"passphrase_file = {json.dumps(str(passphrase_file.absolute()))}"
+    write_durably(path, path.read_text(encoding="utf-8").replace('# passphrase_file = ""', named).encode())
 
 
 def _replace(path: Path, content: bytes) -> None:

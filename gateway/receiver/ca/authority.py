@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.config import RESERVED, CaSection
+from gateway.durable import write_durably
 from gateway.envelope.layout import GATEWAY_ID
 from gateway.errors import ConfigError, EnrolmentError, IdentityError
 from gateway.identity.chain import owner
-from gateway.identity.files import PublicKey, load_private_key
+from gateway.identity.files import PublicKey, is_encrypted, load_private_key, private_pem, read_private
 from gateway.receiver.ca.database import Database
 from gateway.receiver.ca.issue import Issuer, certify, profiles, revocation_list
 
@@ -68,24 +69,30 @@ class Issued:
 class Authority:
     """The CA in one directory. Methods raise `EnrolmentError` for what they refuse, `StoreError` for a bad disk."""
 
-    def __init__(self, directory: Path, policy: CaSection) -> None:
+    def __init__(self, directory: Path, policy: CaSection, passphrase: bytes | None = None) -> None:
         self._directory = directory
         self._policy = policy
+        self._passphrase = passphrase
         self._database = Database.open(directory)
 
     @classmethod
-    def open(cls, directory: Path, policy: CaSection) -> Self:
-        """Open an authority that exists. Raises `ConfigError` if there is none in `directory`."""
+    def open(cls, directory: Path, policy: CaSection, passphrase: bytes | None = None) -> Self:
+        """Open an authority that exists, whose issuing keys are encrypted if there is a passphrase.
+
+        Without one it is read where the policy says. Raises `ConfigError` if there is none in `directory`.
+        """
         if not directory.is_dir():
             raise ConfigError(f"{directory}: there is no CA; make a site with: iomt-receiver init")
-        return cls(directory, policy)
+        if passphrase is None and policy.passphrase_file:
+            passphrase = read_private(policy.passphrase_file).strip()
+        return cls(directory, policy, passphrase)
 
     def close(self) -> None:
         """Let go of the database."""
         self._database.close()
 
     def add_generation(self, generation: Generation, *, now: dt.datetime) -> None:
-        """Take a root and an issuing certificate into the family; the issuer's key lies in `issuer_key_path`."""
+        """Take a root and an issuing certificate into the family; the issuer's key is kept already."""
         with self._database.transaction() as database:
             parts = (generation.root, generation.link, generation.issuer)
             blobs = (None if each is None else each.public_bytes(Encoding.DER) for each in parts)
@@ -94,8 +101,11 @@ class Authority:
             )
             self._database.audit("generation", now, no=generation.no, active=generation.active.isoformat())
 
-    def issuer_key_path(self, no: int) -> Path:
-        """Where a generation's issuing key lies."""
+    def keep_issuer_key(self, no: int, key: EllipticCurvePrivateKey) -> None:
+        """Write a generation's issuing key, encrypted if there is a passphrase. Raises `OSError`."""
+        write_durably(self._issuer_key_path(no), private_pem(key, self._passphrase))
+
+    def _issuer_key_path(self, no: int) -> Path:
         return self._directory / f"issuer-{no}.key"
 
     def generations(self, now: dt.datetime) -> list[Generation]:
@@ -290,8 +300,11 @@ class Authority:
         return Generation(row[0], _load(row[1]), None, _load(row[2]), _time(row[3]))
 
     def _issuer(self, generation: Generation) -> Issuer:
-        path = self.issuer_key_path(generation.no)
-        key = load_private_key(path)
+        path = self._issuer_key_path(generation.no)
+        encrypted = is_encrypted(path)
+        if encrypted and self._passphrase is None:
+            raise IdentityError(f"{path}: is encrypted; name ca.passphrase_file in site.toml, or ask at a terminal")
+        key = load_private_key(path, self._passphrase if encrypted else None)
         if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != generation.issuer.public_key():
             raise IdentityError(f"{path}: is not the key of issuing certificate {generation.no}")
         return Issuer(generation.issuer, key)

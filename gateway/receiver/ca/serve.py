@@ -9,6 +9,7 @@ from contextlib import closing
 from gateway.identity.tls import server_context
 from gateway.observe import systemd
 from gateway.observe.http import serve_requests
+from gateway.receiver.ca.authority import Authority
 from gateway.receiver.ca.est import EstServer
 from gateway.receiver.site import Site, maintain, site_file
 
@@ -19,9 +20,9 @@ _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME: the authority judges time, and may grant grace."""
 
 
-async def serve(site: Site) -> None:
-    """Serve until cancelled. Raises `GatewayError` if it cannot start, or its disk fails."""
-    with closing(site.authority()) as authority:
+async def serve(site: Site, authority: Authority) -> None:
+    """Serve for one authority until cancelled. Raises `GatewayError` if it cannot start, or its disk fails."""
+    with closing(authority):
         maintain(site, authority, now=_now())
         tls = server_context(site.ca / "ca.crt", site.ca / "enrolment.crt", site.ca / "enrolment.key")
         tls.verify_mode = ssl.CERT_OPTIONAL
