@@ -22,6 +22,7 @@ from gateway.health.metrics import METRICS
 from gateway.health.quality import Assessor, urgent
 from gateway.model import SECURITY_EVENTS, Batch, Cursor, Event, Extra, Gap, Hole, Lane, Quality, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
+from gateway.observe.progress import Pulse
 from gateway.outbox.outbox import Outbox, Tale
 from gateway.waiting import DISK, REFUSED, Waiting
 
@@ -60,6 +61,7 @@ class Pipeline:
     ) -> None:
         self.trouble: str | None = None
         """Why nothing can be made durable now."""
+        self.pulse = Pulse()
         self._self_stream = self_stream(gateway)
         self._writers = writers
         self._outbox = outbox
@@ -139,13 +141,16 @@ class Pipeline:
     async def run(self) -> None:
         """Flush once a tick until closed; while the disk refuses, try again and again."""
         while not self._closing:
+            self.pulse.expect(self._heartbeat_s)
             try:
                 async with asyncio.timeout(self._heartbeat_s):
                     await self._arrived.wait()
             except TimeoutError:
                 self.event("heartbeat", *self._urgent_head())
             else:
+                self.pulse.expect(max(self._tick_s, self._offline_tick_s))
                 await self._rest_of_tick()
+            self.pulse.expect(0.0)
             await self._try_flush()
         await self._try_flush()
 

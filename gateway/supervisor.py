@@ -144,6 +144,7 @@ class Gateway:
             clock=self.clock,
             tell=self.pipeline.event,
         )
+        self._pulses = {"pipeline": self.pipeline.pulse, "uplink": self.uplink.pulse, "outbox": self.outbox.pulse}
         self._missing = 0
         self._refused_list = b""
         self._card = Card(config.outbox.endurance_tbw)
@@ -182,7 +183,7 @@ class Gateway:
                 collecting = group.create_task(self._collect(radio), name="ble")
                 timekeeping = group.create_task(self._keep_time(), name="clock")
                 renewing = group.create_task(self.renewer.run(), name="renewal")
-                watchdog = group.create_task(systemd.watchdog(), name="watchdog")
+                watchdog = group.create_task(systemd.watchdog(self._pulses), name="watchdog")
                 systemd.notify("READY=1")
                 await stop.wait()
                 systemd.notify("STOPPING=1")

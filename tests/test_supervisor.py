@@ -100,16 +100,6 @@ async def test_sighup_ends_the_pause_before_the_next_connection_and_nothing_else
     await task
 
 
-async def test_the_watchdog_is_fed(site: Site, notified: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", "20000")
-    _, task = await started(site)
-    await asyncio.sleep(0.1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    await task
-    said = {notified.recv(100) for _ in range(3)}
-    assert b"WATCHDOG=1" in said
-
-
 async def test_a_service_manager_that_has_gone_does_not_disturb_an_orderly_end(
     site: Site, notified: socket.socket
 ) -> None:

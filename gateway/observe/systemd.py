@@ -1,9 +1,15 @@
 """Telling the service manager how we are (sd_notify(3)); without one, nothing happens."""
 
 import asyncio
+import logging
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
+
+from gateway.observe.progress import Pulse
+
+_log = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
@@ -16,9 +22,18 @@ def notify(state: str) -> None:
         sock.send(state.encode())
 
 
-async def watchdog() -> None:
-    """Prove that the event loop turns, twice per interval that WATCHDOG_USEC allows."""
+async def watchdog(pulses: Mapping[str, Pulse]) -> None:
+    """Feed the watchdog twice per interval that WATCHDOG_USEC allows, while none of `pulses` is late by half of it.
+
+    That the event loop turns is proven by the feeding itself.
+    """
     interval_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
+    stuck: list[str] = []
     while interval_s:
-        notify("WATCHDOG=1")
+        late = [name for name, pulse in pulses.items() if pulse.late_s() > interval_s]
+        if not late:
+            notify("WATCHDOG=1")
+        elif late != stuck:
+            _log.critical("no progress of %s: unless that ends, systemd ends this process", " and ".join(late))
+        stuck = late
         await asyncio.sleep(interval_s)

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway.errors import OutboxWriteError
+from gateway.observe.progress import Pulse
 
 T = TypeVar("T")
 
@@ -18,11 +19,13 @@ class Disk:
 
     def __init__(self) -> None:
         self.on_failure: Callable[[OSError], None] = lambda _: None
+        self.pulse = Pulse()
+        """Late while one piece of work takes its time."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
 
     def do(self, work: Callable[[], T]) -> T:
         """Do `work` after what was submitted before, and wait for it. Raises what it raises."""
-        return self._thread.submit(work).result()
+        return self._thread.submit(self.pulse.watched(work)).result()
 
     def submit(self, work: Callable[[], object]) -> None:
         """Queue `work`."""
@@ -32,7 +35,7 @@ class Disk:
             if isinstance(error, OSError):
                 self.on_failure(error)
 
-        self._thread.submit(work).add_done_callback(told)
+        self._thread.submit(self.pulse.watched(work)).add_done_callback(told)
 
     async def run(
         self,
@@ -44,7 +47,7 @@ class Disk:
 
         Raises `OutboxWriteError` where the file system refuses, and the other errors of `work`.
         """
-        future = asyncio.wrap_future(self._thread.submit(work))
+        future = asyncio.wrap_future(self._thread.submit(self.pulse.watched(work)))
 
         def settled(finished: asyncio.Future[T]) -> None:
             if finished.exception() is None:

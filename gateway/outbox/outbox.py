@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from gateway.errors import OutboxDamagedError, OutboxError, OutboxFullError, OutboxLockedError
 from gateway.model import Cursor, Hole, Lane, Link, Receipt, ReceiptRange, SealedBundle, StoreId, StreamSpan
+from gateway.observe.progress import Pulse
 from gateway.outbox.disk import Disk
 from gateway.outbox.files import Files, replace_file
 from gateway.outbox.log import Log, Stored
@@ -139,6 +140,11 @@ class Outbox:
                 outbox._room.begin()
             undo.pop_all()
         return outbox
+
+    @property
+    def pulse(self) -> Pulse:
+        """Of the thread that writes: late while one write or sync takes its time."""
+        return self._disk.pulse
 
     @property
     def on_failure(self) -> Callable[[OSError], None]:

@@ -20,6 +20,7 @@ from gateway.identity.files import load_private_key
 from gateway.identity.tls import scrape_context
 from gateway.observe import http, systemd
 from gateway.observe.metrics import ReceiverMetrics
+from gateway.observe.progress import Pulse
 from gateway.observe.throttle import Throttle
 from gateway.receiver.births import Births
 from gateway.receiver.fleet import RecipientKeys
@@ -46,6 +47,8 @@ _SESSION_EXPIRY_S = 7 * 86_400
 _BACKOFF_S = 0.2
 _SILENCE_CHECK_S = 5.0
 _SAY_AGAIN_S = 60.0
+_STEPS = 4
+"""That many times a broker may take `connect_timeout_s`: two dialects or nodes, the subscription, the end before."""
 
 T = TypeVar("T")
 
@@ -85,6 +88,9 @@ class Receiver:
         self._backoff = Backoff(broker.backoff_max_s, random.uniform)
         self._online_since_s: float | None = None
         self._thread = ThreadPoolExecutor(1, "store")
+        self._pulse, self._silence_pulse = Pulse(), Pulse()
+        self.pulses = {"intake": self._pulse, "silence": self._silence_pulse}
+        """What a watchdog should see of it."""
         metrics.silent_chains.set_function(lambda: len(self._silence.silent(_now_ms())))
 
     async def run(self) -> None:
@@ -101,18 +107,20 @@ class Receiver:
         """Tell which gateways fall silent; those that another receiver of this store hears are not."""
         while True:
             silent = self._silence.silent(_now_ms())
-            heard_ms = await self._durably(self._intake.store.last_received_ms) if silent else {}
+            heard_ms = await self._durably(self._intake.store.last_received_ms, self._silence_pulse) if silent else {}
             fallen, back = self._silence.changes(heard_ms, _now_ms())
             for gateway, last_ms in fallen.items():
                 extra = {"gateway": gateway, "silent_s": (_now_ms() - last_ms) // 1000}
                 _log.error("a gateway has fallen silent: nothing arrives, not even its heartbeat", extra=extra)
             for gateway in back:
                 _log.warning("a gateway that was silent is heard again", extra={"gateway": gateway})
+            self._silence_pulse.expect(_SILENCE_CHECK_S)
             await asyncio.sleep(_SILENCE_CHECK_S)
 
     async def _connect_and_serve(self) -> None:
         for endpoint in itertools.cycle(self._broker.endpoints):
             pause_s = 0.0
+            self._pulse.expect(_STEPS * self._broker.connect_timeout_s)
             try:
                 async with self._connection(endpoint) as connection, asyncio.TaskGroup() as tasks:
                     # A broker that kept the session delivers, and may want acknowledgements, before it answers this.
@@ -125,6 +133,7 @@ class Receiver:
             finally:
                 self._metrics.online.set(0)
             mqtt.check_cancelled()
+            self._pulse.expect(pause_s)
             await asyncio.sleep(pause_s)
 
     def _lost(self, error: UplinkError) -> float:
@@ -133,6 +142,7 @@ class Receiver:
         self._online_since_s = None
         self._metrics.reconnects.labels(cause=error.cause).inc()
         _log.warning("connection ended: %s", error, extra={"cause": error.cause})
+        systemd.notify("READY=1")  # a broker that is away keeps no machine from booting
         return self._backoff.pause_s(error, lived_s)
 
     def _connection(self, endpoint: str) -> "Transport":
@@ -169,7 +179,9 @@ class Receiver:
         self._tell_keys(connection, {gateway for gateway, _ in self._intake.registry.values()})
         await self._take_parked(connection)
         while True:
+            self._pulse.rest()
             waiting = await connection.receive(self._receive_maximum)
+            self._pulse.expect(0.0)
             await self._learn(connection, [each for each in waiting if each.topic.endswith(_STATUS)])
             bundles = [each for each in waiting if not each.topic.endswith(_STATUS)]
             taken = await self._take(connection, [Message(_gateway(each.topic), each.payload) for each in bundles])
@@ -241,20 +253,24 @@ class Receiver:
             self._welcome(connection, await self._durably(listen))
         return taken
 
-    async def _durably(self, action: Callable[[], T]) -> T:
+    async def _durably(self, action: Callable[[], T], pulse: Pulse | None = None) -> T:
         """Run `action` in a thread until the database allows it; nothing is acknowledged before that."""
         delay_s = _BACKOFF_S
+        pulse = pulse or self._pulse
         while True:
+            pulse.expect(0.0)
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, action)
             except StoreError as error:
                 self._metrics.store_errors.inc()
                 _log.error("nothing is taken until the store works again: %s", error)
+            pulse.expect(delay_s)
             await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
             delay_s = min(2 * delay_s, self._broker.backoff_max_s)
 
     async def _publish(self, connection: "Transport", receipts: Sequence[tuple[str, bytes]]) -> None:
         """Send receipts, once the broker has acknowledged the previous ones: what waits there stays bounded."""
+        self._pulse.expect(self._broker.connect_timeout_s)
         for topic, puback in self._pubacks:
             try:
                 async with asyncio.timeout(self._broker.connect_timeout_s):
@@ -350,6 +366,7 @@ async def run(config: ReceiverConfig) -> None:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(files.watch(receiver))
+            tasks.create_task(systemd.watchdog(receiver.pulses))
             await receiver.run()
 
 

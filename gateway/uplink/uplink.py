@@ -30,6 +30,7 @@ from gateway.errors import (
 )
 from gateway.model import Lane
 from gateway.observe.metrics import GatewayMetrics
+from gateway.observe.progress import Pulse
 from gateway.observe.throttle import Throttle
 from gateway.outbox.log import Stored
 from gateway.outbox.outbox import Outbox
@@ -41,6 +42,10 @@ _log = logging.getLogger(__name__)
 
 _FAREWELL_S = 1.0
 _SAY_AGAIN_S = 60.0
+_STEPS = 4
+"""That many times the broker may take `connect_timeout_s`: two dialects, the subscription, the end before."""
+_IDLE_S = 10.0
+"""The longest that the sender sleeps."""
 _RECEIVE_MAXIMUM = 64
 """Receipts and key lists that may wait here unprocessed."""
 
@@ -69,6 +74,7 @@ class Uplink:
         self.receivers = receivers
         self.online = False
         """Connected, and the broker knows."""
+        self.pulse = Pulse()
         self.trouble: str | None = None
         """Why there is no connection, as far as it is known."""
         self.on_backlog: Callable[[], None] = lambda: None
@@ -106,12 +112,15 @@ class Uplink:
 
     async def _serve_for_ever(self) -> NoReturn:
         pause_s = 0.0
+        connecting_s = _STEPS * self._config.connect_timeout_s + self._config.ack_timeout_s
         for endpoint in itertools.cycle(self._config.endpoints):
+            self.pulse.expect(connecting_s)
             try:
                 await self._serve(endpoint)
             except* UplinkError as errors:
                 pause_s = 0.0 if self._successor else self._explain(endpoint, first_of(errors))
             check_cancelled()
+            self.pulse.expect(pause_s)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._asked.wait()
@@ -297,6 +306,7 @@ class Uplink:
             self._part(flow)
             for stored in session.take(self._offer, now_s):
                 self._publish(connection, stored, flow)
+            self.pulse.expect(_IDLE_S)
             self._metrics.in_flight.set(session.in_flight)
             self._metrics.parked.set(len(session.parked))
             if session.parked:
@@ -354,10 +364,10 @@ class _Flow:
             self.wake.set()
 
     async def pause(self, now_s: float) -> None:
-        """Sleep until something happened or the session's deadline is there."""
+        """Sleep until something happened or the session's deadline is there, and never for long."""
         deadline_s = self.session.deadline_s
         try:
-            async with asyncio.timeout(None if deadline_s is None else max(0.0, deadline_s - now_s)):
+            async with asyncio.timeout(_IDLE_S if deadline_s is None else min(max(0.0, deadline_s - now_s), _IDLE_S)):
                 await self.wake.wait()
         except TimeoutError:
             return
