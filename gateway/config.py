@@ -247,10 +247,10 @@ class FirewallSection(_Section):
 
 
 class LogSection(_Section):
-    """What is told on standard error."""
+    """What is told of the work, and in which form; `auto`: to journald where it listens, JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
+    format: Literal["auto", "journal", "json", "text"] = "auto"
 
 
 class GatewayConfig(_Section):

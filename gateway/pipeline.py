@@ -276,7 +276,7 @@ class Pipeline:
             self._outbox.conclude(tale)
             for hole in tale.holes:
                 self._metrics.holes.labels(cause=hole.cause).inc(hole.count)
-            _log.warning("told the receiver what it will never get", extra={"holes": len(tale.holes)})
+            _log.error("told the receiver what it will never get", extra={"holes": len(tale.holes)})
 
     def _urgent_head(self) -> tuple[bytes, int, bytes] | tuple[()]:
         head = self._outbox.head(Lane.URGENT)

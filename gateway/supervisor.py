@@ -216,7 +216,7 @@ class Gateway:
     async def _collect(self, radio: Radio | None) -> None:
         """Serve the wearables, for ever."""
         if radio is None:
-            _log.warning("there is no radio: ble.adapter is none")
+            _log.info("there is no radio: ble.adapter is none")
             return
         self.bluetooth = Bluetooth(
             radio,
@@ -281,7 +281,7 @@ class Gateway:
 
     def _device_event(self, code: str, *details: int | str | bytes | None) -> None:
         device = details[0] if details else None
-        _log.log(logging.WARNING if code in SECURITY_EVENTS else logging.INFO, code, extra={"device": device})
+        _log.log(logging.ERROR if code in SECURITY_EVENTS else logging.INFO, code, extra={"device": device})
         self.metrics.device_events.labels(code=code).inc()
         event = self.clock.event(code, *details)
         self.pipeline.tell([event])

@@ -55,7 +55,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    log.configure("info", "text")
+    log.configure("info", "auto")
     place = Site(arguments.directory)
     asyncio.run(serve.serve(place, site.unlocked(place)))
     return 0

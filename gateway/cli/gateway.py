@@ -26,6 +26,7 @@ _GROUPS: Final = {
     "firewall": "firewall",
     "backup": "backup",
     "restore": "restore",
+    "support-bundle": "support",
     "wipe": "wipe",
     "completion": "completion",
 }

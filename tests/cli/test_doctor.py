@@ -34,7 +34,7 @@ def test_it_works_with_the_daemon_down_and_says_what_to_mend(path: Path) -> None
     assert done.stderr == ""
     assert done.returncode == 1, "no broker listens"
     lines = done.stdout.splitlines()
-    assert any(line.startswith("WARN  gateway: no gateway answers on") for line in lines)
+    assert any(line.startswith("WARN  gateway:") for line in lines)
     assert any(line.startswith("FAIL  broker localhost:") for line in lines)
     assert any(line.startswith("OK    permissions: ") for line in lines)
     assert any("not audited" in line for line in lines)

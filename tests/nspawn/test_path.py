@@ -29,6 +29,20 @@ def test_what_the_wearables_measure_arrives_stored_and_live(site: Site) -> None:
     site.judged()
 
 
+def test_the_log_is_in_the_journal_with_its_fields_and_no_wearables_address(site: Site) -> None:
+    def entries() -> list[dict[str, str]]:
+        lines = site.box.run("journalctl", "--unit=iomt-gateway", "--output=json", "--no-pager").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def linked() -> list[dict[str, str]]:
+        return [each for each in entries() if each["MESSAGE"] == "link-up"]
+
+    until(linked, lambda: site.box.journal("iomt-gateway"))
+    assert {(each["PRIORITY"], each["IOMT_ROOM"]) for each in linked()} == {("6", "gateway.supervisor")}
+    assert all(each["IOMT_DEVICE"].startswith("..:") for each in linked())
+    assert "F0:00:00" not in json.dumps(entries())
+
+
 def test_the_control_socket_answers_root(site: Site) -> None:
     assert json.loads(site.box.run(GATEWAY_CLI, "status", "--json"))["online"] is True
 

@@ -1,25 +1,23 @@
 """The whole examination of a gateway's box: every fact gathered, every finding made."""
 
 import datetime as dt
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import h11
 from cryptography import x509
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from gateway.config import GatewayConfig, load
 from gateway.control import api
+from gateway.control.client import Client
 from gateway.control.doctor import box, hardware, papers, probe, radio, trust, way
 from gateway.control.doctor.findings import Finding, fail, ok
 from gateway.control.doctor.software import examine_software
-from gateway.errors import ConfigError, IdentityError
+from gateway.errors import ConfigError, ControlError, IdentityError, NoAnswerError
 from gateway.health.metrics import limits_by_code
 from gateway.identity.files import load_certificate
 from gateway.identity.tls import gateway_context
-from gateway.observe import http
 
 _STATUS = TypeAdapter(api.Status)
 
@@ -64,15 +62,10 @@ async def _box(config: GatewayConfig, now: dt.datetime) -> list[Finding]:
 
 async def _status(config: GatewayConfig) -> tuple[api.Status | None, str]:
     """What the daemon says, or why it does not."""
-    path = api.socket_of(config)
     try:
-        answer = await http.fetch("/v1/status", socket=path)
-    except (OSError, h11.RemoteProtocolError):
-        return None, f"no gateway answers on {path}"
-    try:
-        return _STATUS.validate_json(answer), ""
-    except ValidationError:
-        return None, f"the gateway does not tell: {json.loads(answer).get('message', 'it is of another version')}"
+        return await Client(config).get("/v1/status", _STATUS), ""
+    except (ControlError, NoAnswerError) as error:
+        return None, str(error).partition(";")[0]  # the way out is the finding's own
 
 
 def _too_early(config: GatewayConfig, now: dt.datetime) -> bool:
