@@ -88,6 +88,11 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield from (f"  bundles missing {_hole(each)}" for each in gateway["missing"])
         yield from (f"  not as signed: {_place(each)}" for each in gateway["findings"])
         yield from (f"  fork: {_place(each)}" for each in gateway["forks"])
+        log = gateway["audit_log"]
+        if log["entries"]:
+            yield f"  audit log: {log['entries']:,} entries, head {log['head']}"
+        for each in log["changes"]:
+            yield f"  audit log {each['cause']}: entry {each['no']}, as chain {each['chain']} tells it"
     if report["parked"]:
         yield f"{report['parked']:,} bundles wait for a key"
     yield f"{report['unexplained']:,} unexplained" if report["unexplained"] else "clean: nothing is unexplained"

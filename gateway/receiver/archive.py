@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.envelope.layout import self_stream, urgent_root
 from gateway.model import Link
+from gateway.receiver.audit_heads import AuditHead
 from gateway.receiver.coverage import Run
 from gateway.receiver.plan import ChainKey
 
@@ -42,6 +43,10 @@ AND no = (SELECT max(no) FROM bundles WHERE chain_id = chains.id) WHERE gateway 
 _EVENTS = """
 SELECT DISTINCT details FROM event_rows JOIN streams ON streams.id = stream_id
 WHERE gateway = ? AND stream = ? AND code IN (?, ?)
+"""
+_HEADS = """
+SELECT chain, details FROM event_rows JOIN streams ON streams.id = stream_id JOIN chains ON chains.id = chain_id
+WHERE streams.gateway = ? AND stream = ? AND code = 'audit-head' ORDER BY chains.id, seq
 """
 _FORKS = "SELECT gateway, cause, chain, no, hash FROM forks ORDER BY gateway, chain, no, cause"
 _TIMES = """
@@ -146,6 +151,19 @@ class Archive:
                     run = Run(first, last, bytes.fromhex(digest))
                     found.setdefault(bytes.fromhex(chain), []).append(Evicted(run, cause))
         return found
+
+    def audit_heads(self, gateway: str) -> dict[bytes, list[AuditHead]]:
+        """What each chain said of the gateway's audit log, in that order."""
+        found: dict[bytes, list[AuditHead]] = {}
+        for chain, details in self._rows(_HEADS, (gateway, self_stream(gateway))):
+            match json.loads(details):
+                case [str(digest), int(no), *_] if _DIGEST.fullmatch(digest):
+                    found.setdefault(bytes(chain), []).append(AuditHead(no, bytes.fromhex(digest)))
+        return found
+
+    def restores(self, gateway: str) -> int:
+        """How often it was made anew from a backup."""
+        return sum(details[:1] == ["restored"] for details in self._events(gateway, "security", "security"))
 
     def _events(self, gateway: str, *codes: str) -> Iterator[Any]:
         """What a gateway's own events of two codes say."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.envelope.keys import VerifyKey
 from gateway.receiver.archive import Archive, Chain
+from gateway.receiver.audit_heads import changes
 from gateway.receiver.chain_audit import UNEXPLAINED, ChainAudit, ChainReport, Hole
 from gateway.receiver.plan import ChainKey
 
@@ -29,8 +30,9 @@ def audit(
     """Audit all chains, or those with records of `stream`; the report is JSON-ready.
 
     {"gateways": {id: {"chains", "bundles", "verified", "erased", "missing": [{"chain", "first", "last", "cause"}, ...],
-    "findings": [{"chain", "no", "cause"}, ...], "forks": [the same, ...], "streams": {hex: {"first_ms", "last_ms",
-    "records", "readings", "missing", "gaps": [as missing, ...]}}}}, "bundles", "verified", "parked", "unexplained",
+    "findings": [{"chain", "no", "cause"}, ...], "forks": [the same, ...], "audit_log": {"entries", "head", "changes":
+    [the same, ...]}, "streams": {hex: {"first_ms", "last_ms", "records", "readings", "missing", "gaps": [as missing,
+    ...]}}}}, "bundles", "verified", "parked", "unexplained",
     "verdict": "clean" or "unexplained"}. `registry` is as in `ingest.verify`. Raises what the archive raises.
     """
     writer = _Writer(archive, stream)
@@ -49,6 +51,8 @@ def audit(
             told, last = evicted.get(chain.key.chain, []), named.get(chain.key.chain, -1)
             chain_audit = ChainAudit(archive, chain, registry, evicted=told, named=last, on_bundle=count)
             writer.add(chain, chain_audit.run())
+        if stream is None:
+            writer.add_audit_log(gateway)
     return writer.finish()
 
 
@@ -85,6 +89,19 @@ class _Writer:
                 entry["records"] -= run.last - run.first + 1
                 self._hole(entry["gaps"], chain, Hole(run.first, run.last, cause))
 
+    def add_audit_log(self, gateway: str) -> None:
+        """What the gateway said of its own audit log."""
+        heads = self._archive.audit_heads(gateway)
+        before = {chain: predecessor for chain, predecessor, _ in self._archive.ends(gateway)}
+        log = self._gateway(gateway)["audit_log"]
+        newest = max((head for told in heads.values() for head in told), key=lambda head: head.no, default=None)
+        if newest:
+            log |= {"entries": newest.no, "head": newest.hash.hex()}
+        for change in changes(heads, before, self._archive.restores(gateway)):
+            entry = {"chain": change.chain.hex(), "no": change.head.no, "cause": change.cause}
+            _list(log["changes"], entry)
+            self._unexplained += 1
+
     def finish(self) -> Report:
         for name, cause, chain, no, _ in self._archive.forks():
             if self._only is None or name in self._gateways:
@@ -112,8 +129,9 @@ class _Writer:
         self._unexplained += hole.cause == UNEXPLAINED
 
     def _gateway(self, name: str) -> Report:
-        empty = {"chains": 0, "bundles": 0, "verified": 0, "erased": 0}
-        return self._gateways.setdefault(name, {**empty, "missing": [], "findings": [], "forks": [], "streams": {}})
+        empty: Report = {"chains": 0, "bundles": 0, "verified": 0, "erased": 0}
+        empty |= {"missing": [], "findings": [], "forks": [], "streams": {}}
+        return self._gateways.setdefault(name, empty | {"audit_log": {"entries": 0, "head": None, "changes": []}})
 
     def _stream(self, gateway: Report, stream: bytes) -> Report:
         empty = {"first_ms": None, "last_ms": None, "records": 0, "readings": 0, "missing": 0}

@@ -58,8 +58,7 @@ class Bedside:
 @asynccontextmanager
 async def gateway_with(*devices: str, **sections: dict[str, Any]) -> AsyncIterator[Bedside]:
     """One that runs in the current directory and knows `devices`, monitors; what is given of `sections` is changed."""
-    port = free_port()
-    site = Site(Path(), broker_port=port, uplink_port=port)
+    site = Site(Path(), broker_port=free_port(), uplink_port=free_port())
     build(site, devices=dict.fromkeys(devices, "cgm"), gateway_extra="[outbox]\noffline_tick_ms = 10\n")
     air, ledger = Air(), LedgerWriter(site.ledger)
     cgm = Cgm(air.link, ledger=ledger, seed=1, pace=CgmPace(session_age_s=3600, lag_min=30, interval_min=1))

@@ -217,3 +217,51 @@ def test_progress_counts_every_bundle(gw: Box, cloud: Cloud) -> None:
     with reading(cloud) as archive:
         audit(archive, cloud.intake.registry, stream=None, on_progress=lambda *each: seen.append(each))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def acts(gw: Box, *heads: tuple[str, int]) -> Message:
+    """A bundle that tells the audit log's heads, each named by a letter, and number."""
+    events = tuple(Event(NOW_MS, "audit-head", (sha256(name.encode()).digest(), no)) for name, no in heads)
+    return gw.message(Batch(self_stream("gw-1"), events))
+
+
+def test_an_audit_log_that_grows_is_clean_and_its_head_is_told(gw: Box, cloud: Cloud) -> None:
+    cloud.take(acts(gw, ("a", 2), ("b", 4)))
+    gw.restart(gw.head)
+    cloud.take(acts(gw, ("b", 4), ("c", 6)))
+    assert report(cloud)["verdict"] == "clean"
+    assert gw1(cloud)["audit_log"] == {"entries": 6, "head": sha256(b"c").hexdigest(), "changes": []}
+
+
+@pytest.mark.parametrize(
+    ("later", "cause"), [(("x", 4), "rewritten"), (("a", 2), "shortened"), (("x", 3), "shortened")]
+)
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_audit_log_that_is_not_what_it_was_is_unexplained(
+    gw: Box, cloud: Cloud, later: tuple[str, int], cause: str, *, restarted: bool
+) -> None:
+    cloud.take(acts(gw, ("a", 2), ("b", 4)))
+    if restarted:
+        gw.restart(gw.head)
+    cloud.take(acts(gw, later))
+    told = gw1(cloud)["audit_log"]["changes"]
+    assert [(each["no"], each["cause"]) for each in told] == [(later[1], cause)]
+    assert report(cloud)["unexplained"] == 1
+
+
+def test_a_restored_gateway_begins_another_audit_log_and_may_not_rewrite_that(gw: Box, cloud: Cloud) -> None:
+    cloud.take(acts(gw, ("a", 2), ("b", 4)))
+    gw.restart(gw.head)
+    restored = Event(NOW_MS, "security", ("restored", "from a backup"))
+    cloud.take(gw.message(Batch(self_stream("gw-1"), (restored,))), acts(gw, ("x", 2)))
+    assert report(cloud)["verdict"] == "clean"
+    gw.restart(gw.head)
+    cloud.take(acts(gw, ("y", 2)))
+    assert [each["cause"] for each in gw1(cloud)["audit_log"]["changes"]] == ["rewritten"]
+
+
+def test_a_gateway_with_a_history_of_its_own_has_a_log_of_its_own(gw: Box, cloud: Cloud) -> None:
+    cloud.take(acts(gw, ("a", 2), ("b", 4)))
+    gw.restart(None)
+    cloud.take(acts(gw, ("x", 2)))
+    assert gw1(cloud)["audit_log"]["changes"] == []

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bumble.core import PhysicalTransport
 from bumble.hci import Address, LeFeatureMask
@@ -10,6 +11,9 @@ from bumble.link import LocalLink
 from bumble.transport import open_transport
 
 from gateway.lab.air import VirtualController
+
+if TYPE_CHECKING:
+    from bumble.transport.common import Transport
 
 BLUETOOTHD = "/usr/libexec/bluetooth/bluetoothd"
 ADAPTER_ADDRESS = "00:AA:01:00:00:42"
@@ -60,6 +64,7 @@ class Stack:
         self.controller: KernelController | None = None
         self._dbus: asyncio.subprocess.Process | None = None
         self._bluetoothd: asyncio.subprocess.Process | None = None
+        self._another: Transport | None = None
 
     async def start_dbus(self) -> None:
         Path("/run/dbus").mkdir(exist_ok=True)
@@ -107,6 +112,8 @@ class Stack:
 
     async def close(self) -> None:
         await self.unplug()
+        if self._another:
+            await self._another.close()
         await self.stop_bluetoothd()
         await self.stop_dbus()
 
