@@ -9,9 +9,11 @@ from gateway.control import audit
 from gateway.control.audit import AuditLog, verify
 from gateway.errors import AuditError
 
+KEPT = 2
+
 
 async def filled(path: Path, count: int = 3) -> AuditLog:
-    log = AuditLog.open(path)
+    log = AuditLog.open(path, KEPT)
     for no in range(count):
         await log.append(at_ms=no, who="alice", role="operator", act="assign", what={"address": "A"}, outcome="done")
     return log
@@ -50,9 +52,8 @@ async def test_an_entry_taken_away_is_missed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of some four entries, and two full ones kept."""
+    """Files of some four entries."""
     monkeypatch.setattr(audit, "FILE_BYTES", 900)
-    monkeypatch.setattr(audit, "FULL_FILES", 2)
 
 
 @pytest.mark.usefixtures("small")
