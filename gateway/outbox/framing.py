@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import cbor2
@@ -177,6 +178,7 @@ def encode_trailer(trailer: Trailer) -> bytes:
     return cbor2.dumps([*items, told] if told else items)
 
 
+@lru_cache(maxsize=16)  # the oldest that waits is looked at again and again
 def decode_trailer(data: bytes) -> Trailer:
     """Read what `encode_trailer` wrote; items that a later version added at the end are ignored.
 

@@ -7,7 +7,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -49,6 +49,9 @@ _SILENCE_CHECK_S = 5.0
 _SAY_AGAIN_S = 60.0
 _STEPS = 4
 """That many times a broker may take `connect_timeout_s`: two dialects or nodes, the subscription, the end before."""
+
+_BUNCH_BYTES = 1 << 17
+"""Of bundles in one transaction; at least one."""
 
 T = TypeVar("T")
 
@@ -183,13 +186,14 @@ class Receiver:
             waiting = await connection.receive(self._receive_maximum)
             self._pulse.expect(0.0)
             await self._learn(connection, [each for each in waiting if each.topic.endswith(_STATUS)])
-            bundles = [each for each in waiting if not each.topic.endswith(_STATUS)]
-            taken = await self._take(connection, [Message(_gateway(each.topic), each.payload) for each in bundles])
-            for message in waiting:
-                message.ack()
-            self._metrics.messages.inc(len(bundles))
-            if taken.plan.epochs and taken.committed.parked:
-                await self._take_parked(connection)
+            for bunch in _bunches(waiting):
+                bundles = [each for each in bunch if not each.topic.endswith(_STATUS)]
+                taken = await self._take(connection, [Message(_gateway(each.topic), each.payload) for each in bundles])
+                for message in bunch:
+                    message.ack()
+                self._metrics.messages.inc(len(bundles))
+                if taken.plan.epochs and taken.committed.parked:
+                    await self._take_parked(connection)
 
     def use(self, tls: ssl.SSLContext) -> None:
         """Connect anew with these certificates; the broker keeps what arrives meanwhile."""
@@ -320,6 +324,19 @@ class Receiver:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _bunches(waiting: Sequence[client.Message]) -> Iterator[list[client.Message]]:
+    """What arrived, in transactions: while one is at work, the receipts of the one before it let more come."""
+    bunch: list[client.Message] = []
+    size_bytes = 0
+    for message in waiting:
+        size_bytes += len(message.payload)
+        if bunch and size_bytes > _BUNCH_BYTES:
+            yield bunch
+            bunch, size_bytes = [], len(message.payload)
+        bunch.append(message)
+    yield bunch
 
 
 def _gateway(topic: str) -> str:

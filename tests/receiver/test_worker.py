@@ -7,13 +7,16 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.config import ReceiverConfig
 from gateway.errors import IdentityError
 from gateway.lab.broker import DemoBroker
 from gateway.observe.metrics import ReceiverMetrics
 from gateway.receiver.sqlite import DATABASE, SqliteStore
-from gateway.receiver.worker import run
+from gateway.receiver.worker import _bunches, run
+from gateway.uplink.client import Message
 from gateway.uplink.mqtt import Connection
 from tests.receiver import serving
 from tests.receiver.serving import (
@@ -194,3 +197,13 @@ async def test_run_serves_what_its_configuration_names(pki: Path, broker: DemoBr
     missing = config.receiver.model_copy(update={"key_list": tmp_path / "missing"})
     with pytest.raises(IdentityError, match="missing"):
         await run(config.model_copy(update={"receiver": missing}))
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1))
+def test_what_waited_is_taken_in_order_and_in_bounded_transactions(sizes: list[int]) -> None:
+    waiting = [Message(f"v1/gw/{place}/up/data", bytes(size), ack=lambda: None) for place, size in enumerate(sizes)]
+    bunches = list(_bunches(waiting))
+    assert [message for bunch in bunches for message in bunch] == waiting
+    totals = [sum(len(each.payload) for each in bunch) for bunch in bunches]
+    assert all(len(bunch) == 1 or total <= 131_072 for bunch, total in zip(bunches, totals, strict=True))
+    assert all(here + len(after[0].payload) > 131_072 for here, after in zip(totals, bunches[1:], strict=False))
