@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from gateway.errors import ConfigError, IdentityError, StoreError
 
 _PROGRESS_S = 2.0
 _UNEXPLAINED = 1
+_MOST_JOBS = 256
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -28,6 +30,9 @@ def add_parser(commands: common.Subparsers) -> None:
     )
     parser.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
     parser.add_argument("--stream", metavar="HEX", help="only this stream, and the chains that it is in")
+    parser.add_argument(
+        "--jobs", type=_jobs, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(command=_audit)
 
@@ -35,20 +40,28 @@ def add_parser(commands: common.Subparsers) -> None:
 def _audit(arguments: argparse.Namespace) -> int:
     from gateway.identity.files import load_registry
     from gateway.receiver.audit import audit
+    from gateway.receiver.judging import judging
     from gateway.receiver.stores import open_archive
 
     config = load(arguments.config, ReceiverConfig)
     stream = None if arguments.stream is None else _stream(arguments.stream)
     try:
         registry = load_registry(config.receiver.registry)
-        with open_archive(config) as archive:
-            report = audit(archive, registry, stream=stream, on_progress=_Progress())
+        with judging(registry, arguments.jobs) as judge, open_archive(config) as archive:
+            report = audit(archive, judge, stream=stream, on_progress=_Progress())
     except (IdentityError, StoreError) as error:
         raise ConfigError(str(error)) from error
     if stream is not None and not any(each["streams"] for each in report["gateways"].values()):
         raise ConfigError(f"--stream {arguments.stream}: the store has no record of this stream")
     print(json.dumps(report) if arguments.json else "\n".join(_lines(report)))
     return _UNEXPLAINED if report["unexplained"] else 0
+
+
+def _jobs(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MOST_JOBS:
+        raise argparse.ArgumentTypeError(f"{text}: not 1 to {_MOST_JOBS}")
+    return number
 
 
 def _stream(text: str) -> bytes:

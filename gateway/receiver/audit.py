@@ -4,18 +4,19 @@ What is unexplained is for a person: bundles that never came and that no gateway
 forks. What may still come, behind the last bundle of a chain that nobody continued, nobody can miss.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from gateway.envelope.keys import VerifyKey
 from gateway.receiver.archive import Archive, Chain
 from gateway.receiver.audit_heads import changes
 from gateway.receiver.chain_audit import UNEXPLAINED, ChainAudit, ChainReport, Hole
+from gateway.receiver.judging import Judge, Judged, Signed
 from gateway.receiver.plan import ChainKey
 
 _ABSENT = -1
 """A chain of which the store has nothing: no chain has this number."""
+_NONE: tuple[ChainKey | None, Iterable[Judged]] = (None, ())
 _MOST_LISTED = 1000
 """Entries of one list of the report; the numbers count all."""
 
@@ -24,16 +25,14 @@ Progress = Callable[[int, int], None]
 """Called with the bundles gone through, and those that there are."""
 
 
-def audit(
-    archive: Archive, registry: Mapping[bytes, tuple[str, VerifyKey]], *, stream: bytes | None, on_progress: Progress
-) -> Report:
+def audit(archive: Archive, judge: Judge, *, stream: bytes | None, on_progress: Progress) -> Report:
     """Audit all chains, or those with records of `stream`; the report is JSON-ready.
 
     {"gateways": {id: {"chains", "bundles", "verified", "erased", "missing": [{"chain", "first", "last", "cause"}, ...],
     "findings": [{"chain", "no", "cause"}, ...], "forks": [the same, ...], "audit_log": {"entries", "head", "changes":
     [the same, ...]}, "streams": {hex: {"first_ms", "last_ms", "records", "readings", "missing", "gaps": [as missing,
     ...]}}}}, "bundles", "verified", "parked", "unexplained",
-    "verdict": "clean" or "unexplained"}. `registry` is as in `ingest.verify`. Raises what the archive raises.
+    "verdict": "clean" or "unexplained"}. Raises what the archive raises.
     """
     writer = _Writer(archive, stream)
     total, done = archive.bundles(), 0
@@ -43,17 +42,29 @@ def audit(
         done += 1
         on_progress(done, total)
 
-    for gateway, chains in groupby(archive.chains(stream), key=lambda each: each.key.gateway):
+    chains = archive.chains(stream)
+    judged = groupby(judge(_signed(archive, chains)), key=lambda each: each.chain)
+    key, bundles = next(judged, _NONE)
+    for gateway, members in groupby(chains, key=lambda each: each.key.gateway):
         evicted, named = archive.evictions(gateway), archive.named(gateway)
-        present = list(chains)
+        present = list(members)
         absent = named.keys() - {each.key.chain for each in present} if stream is None else ()
         for chain in (*present, *(Chain(_ABSENT, ChainKey(gateway, each)) for each in sorted(absent))):
             told, last = evicted.get(chain.key.chain, []), named.get(chain.key.chain, -1)
-            chain_audit = ChainAudit(archive, chain, registry, evicted=told, named=last, on_bundle=count)
-            writer.add(chain, chain_audit.run())
+            here = chain.key == key
+            its = bundles if here else ()
+            writer.add(chain, ChainAudit(archive, chain, its, evicted=told, named=last, on_bundle=count).run())
+            if here:
+                key, bundles = next(judged, _NONE)
         if stream is None:
             writer.add_audit_log(gateway)
     return writer.finish()
+
+
+def _signed(archive: Archive, chains: Iterable[Chain]) -> Iterator[Signed]:
+    for chain in chains:
+        for each in archive.signed(chain):
+            yield Signed(chain.key, *each)
 
 
 class _Writer:

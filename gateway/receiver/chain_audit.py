@@ -1,14 +1,13 @@
 """Goes through one chain of an archive: what is there, what is missing and why, what is not as it was signed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.envelope import layout
-from gateway.envelope.keys import VerifyKey
-from gateway.envelope.open import SealedPart, SignedBundle, parse_signed
-from gateway.errors import EpochHashError, MalformedError, SealError, SignerError
+from gateway.errors import EpochHashError
 from gateway.receiver.archive import Archive, Chain, Evicted
 from gateway.receiver.coverage import Coverage, Run
+from gateway.receiver.judging import Judged, Said
 
 UNEXPLAINED = "unexplained"
 
@@ -48,6 +47,7 @@ class ChainReport:
 class ChainAudit:
     """`run` audits one chain of `archive`; memory grows with its streams, epochs and holes, not with its bundles.
 
+    `bundles` are those of the chain, judged and ascending.
     `evicted` is what the chain's gateway signed that it had to forget, `named` the highest bundle that it says there
     is, or -1; `on_bundle` is called after each bundle.
     """
@@ -56,7 +56,7 @@ class ChainAudit:
         self,
         archive: Archive,
         chain: Chain,
-        registry: Mapping[bytes, tuple[str, VerifyKey]],
+        bundles: Iterable[Judged],
         *,
         evicted: list[Evicted],
         named: int,
@@ -64,7 +64,7 @@ class ChainAudit:
     ) -> None:
         self._archive = archive
         self._chain = chain
-        self._registry = registry
+        self._bundles = bundles
         self._evicted = sorted(evicted, key=lambda each: each.run)
         self._named = named
         self._on_bundle = on_bundle
@@ -82,10 +82,10 @@ class ChainAudit:
         for epoch, stream, part in self._archive.epochs(self._chain):
             self._epochs[epoch] = stream
             self._parts.add(layout.sha256(part))
-        for no, digest, sign1 in self._archive.signed(self._chain):
-            self._miss_until(no)
-            self._take(no, digest, sign1)
-            self._next, self._last_hash = no + 1, digest
+        for bundle in self._bundles:
+            self._miss_until(bundle.no)
+            self._take(bundle)
+            self._next, self._last_hash = bundle.no + 1, bundle.hash
             report.bundles += 1
             self._on_bundle()
         self._miss_until(self._named + 1)
@@ -93,40 +93,32 @@ class ChainAudit:
             self._compare_rows()
         return report
 
-    def _take(self, no: int, digest: bytes, sign1: bytes) -> None:
-        if not sign1:
+    def _take(self, bundle: Judged) -> None:
+        if bundle.cause is not None:
+            self._report.findings.append(Finding(bundle.no, bundle.cause))
+            return
+        if bundle.said is None:
             self._report.erased += 1
             return
-        try:
-            bundle = parse_signed(sign1)
-            if (bundle.gateway, bundle.chain, bundle.no, bundle.hash) != (*self._chain.key, no, digest):
-                raise MalformedError("stored in another's place")
-            owner, key = self._registry.get(bundle.signer_kid, (None, None))
-            if key is None or owner != bundle.gateway:
-                raise SignerError("signed by a key that is not registered for its gateway")
-            bundle.verify_signature(key)
-        except SealError as error:
-            self._report.findings.append(Finding(no, error.cause))
-            return
         self._report.verified += 1
-        if self._expected_prev(bundle) not in {None, bundle.prev}:
-            self._report.findings.append(Finding(no, "broken-link"))
-        for each in bundle.epoch_hashes:
+        if self._expected_prev(bundle.no, bundle.said) not in {None, bundle.said.prev}:
+            self._report.findings.append(Finding(bundle.no, "broken-link"))
+        for each in bundle.said.epoch_hashes:
             if each in self._parts:
                 self._parts.remove(each)
             else:
                 self._report.erased += 1
-        for part in bundle.parts:
-            self._count(part, no)
+        for epoch, first, count in bundle.said.parts:
+            self._count(epoch, first, count, bundle.no)
 
-    def _expected_prev(self, bundle: SignedBundle) -> bytes | None:
+    def _expected_prev(self, no: int, said: Said) -> bytes | None:
         """What must be its previous hash; None if nobody knows."""
-        if bundle.no > 0:
-            before = next((each for each in self._evicted if each.run.last == bundle.no - 1), None)
+        if no > 0:
+            before = next((each for each in self._evicted if each.run.last == no - 1), None)
             return self._last_hash or (_known(before.run.hash) if before else None)
-        if bundle.predecessor is None:
+        if said.predecessor is None:
             return layout.NO_HASH
-        chain, last = bundle.predecessor
+        chain, last = said.predecessor
         return self._archive.hash_of(self._chain.key._replace(chain=chain), last)
 
     def _miss_until(self, no: int) -> None:
@@ -144,16 +136,16 @@ class ChainAudit:
             self._report.holes.append(Hole(self._next, no - 1, UNEXPLAINED))
         self._next, self._last_hash = no, None
 
-    def _count(self, part: SealedPart, no: int) -> None:
-        stream = self._epochs.get(part.epoch)
+    def _count(self, epoch: int, first: int, count: int, no: int) -> None:
+        stream = self._epochs.get(epoch)
         if stream is None:
             return
         expected, before = self._stream_places.get(stream, (0, -1))
-        if part.first > expected:
-            hole = Hole(expected, part.first - 1, self._why(before, no))
+        if first > expected:
+            hole = Hole(expected, first - 1, self._why(before, no))
             self._report.missing.setdefault(stream, []).append(hole)
-        self._report.streams.setdefault(stream, Coverage()).add(Run(part.first, part.first + part.count - 1))
-        self._stream_places[stream] = max(expected, part.first + part.count), no
+        self._report.streams.setdefault(stream, Coverage()).add(Run(first, first + count - 1))
+        self._stream_places[stream] = max(expected, first + count), no
 
     def _why(self, before: int, no: int) -> str:
         """Why records between two bundles are missing: the bundles between are."""

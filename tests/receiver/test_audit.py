@@ -11,6 +11,7 @@ from gateway.envelope.seal import self_stream
 from gateway.model import Batch, Event, Link
 from gateway.receiver.archive import Archive
 from gateway.receiver.audit import audit
+from gateway.receiver.judging import Registry, judging
 from gateway.receiver.plan import Message
 from gateway.receiver.postgres.reading import reading as postgres_reading
 from gateway.receiver.sqlite import reading as sqlite_reading
@@ -24,9 +25,14 @@ def reading(cloud: Cloud) -> AbstractContextManager[Archive]:
     return postgres_reading(cloud.postgres.worker) if cloud.postgres else sqlite_reading(cloud.directory)
 
 
+def audited(archive: Archive, registry: Registry, stream: bytes | None = None, jobs: int = 1) -> dict[str, Any]:
+    with judging(registry, jobs) as judge:
+        return audit(archive, judge, stream=stream, on_progress=lambda *_: None)
+
+
 def report(cloud: Cloud, stream: bytes | None = None) -> dict[str, Any]:
     with reading(cloud) as archive:
-        return audit(archive, cloud.intake.registry, stream=stream, on_progress=lambda *_: None)
+        return audited(archive, cloud.intake.registry, stream)
 
 
 def gw1(cloud: Cloud) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def test_an_epoch_part_that_nobody_signed_is_found(gw: Box, cloud: Cloud) -> Non
 def test_a_signer_that_is_not_registered_any_more_is_found(gw: Box, cloud: Cloud) -> None:
     fill(gw, cloud, 2)
     with reading(cloud) as archive:
-        told = audit(archive, {}, stream=None, on_progress=lambda *_: None)
+        told = audited(archive, {})
     assert [each["cause"] for each in told["gateways"]["gw-1"]["findings"]] == ["signer", "signer"]
 
 
@@ -214,8 +220,8 @@ def test_the_chain_of_a_forgotten_patient_still_verifies(gw: Box, cloud: Cloud) 
 def test_progress_counts_every_bundle(gw: Box, cloud: Cloud) -> None:
     fill(gw, cloud, 3)
     seen: list[tuple[int, int]] = []
-    with reading(cloud) as archive:
-        audit(archive, cloud.intake.registry, stream=None, on_progress=lambda *each: seen.append(each))
+    with reading(cloud) as archive, judging(cloud.intake.registry, 1) as judge:
+        audit(archive, judge, stream=None, on_progress=lambda *each: seen.append(each))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -265,3 +271,19 @@ def test_a_gateway_with_a_history_of_its_own_has_a_log_of_its_own(gw: Box, cloud
     gw.restart(None)
     cloud.take(acts(gw, ("x", 2)))
     assert gw1(cloud)["audit_log"]["changes"] == []
+
+
+def test_several_processes_tell_the_same(gw: Box, other: Box, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.receiver.judging._HERE", 3)
+    monkeypatch.setattr("gateway.receiver.judging._BATCH", 2)
+    messages = [gw.message(Batch(A, gw.records(2)), Batch(B, gw.records(1))) for _ in range(20)]
+    gw.restart(gw.head)
+    cloud.take(*messages[:5], *messages[8:], gw.tick(), *(other.tick() for _ in range(30)))
+    [(sign1,)] = cloud.rows("SELECT sign1 FROM bundles JOIN chains ON id = chain_id WHERE gateway = 'gw-2' AND no = 7")
+    forged = bytes(sign1[:-1]) + bytes([sign1[-1] ^ 1])
+    alter(cloud, 7, "sign1", forged)
+    with reading(cloud) as archive:
+        alone, together = (audited(archive, cloud.intake.registry, jobs=jobs) for jobs in (1, 2))
+    assert alone == together
+    assert alone["gateways"]["gw-1"]["missing"]
+    assert alone["gateways"]["gw-2"]["findings"]
