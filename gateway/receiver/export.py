@@ -19,6 +19,7 @@ _TRIES: Final = 5
 _BACKOFF_S: Final = 0.5
 _TIMEOUT_S: Final = 60.0
 _RETRY: Final = frozenset({408, 429, 500, 502, 503, 504})
+_FORMULA: Final = frozenset("=+-@\t\r")
 _CSV: Final = (
     *("patient", "gateway", "stream", "device", "metric", "mdc", "value", "unit", "time_ms", "quality"),
     *("backfilled", "sequence", "session", "extras"),
@@ -67,18 +68,26 @@ def to_server(
 
 
 def to_csv(rows: Iterable[Row], out: TextIO) -> Written:
-    """A line a reading, everything that is stored of it and assigned, void values too: `quality` says so."""
+    """A line a reading, everything that is stored of it and assigned, void values too: `quality` says so.
+
+    A text that starts as a formula does gets an apostrophe before it.
+    """
     written = Written()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out)  # with the line ends of RFC 4180, else a carriage return in a text would not be quoted
     writer.writerow(_CSV)
     for row in rows:
         metric = METRICS.get(row.metric)
         value = "" if row.value is None else f"{row.value:f}"
         named = (metric.name, row.metric, value, metric.unit) if metric else ("", row.metric, value, "")
-        times = (row.time_ms, row.quality, row.backfilled, row.sequence, row.session, row.extras)
-        writer.writerow((row.patient, row.gateway, row.stream.hex(), row.device, *named, *times))
+        times = (row.time_ms, row.quality, row.backfilled, row.sequence, _text(row.session), row.extras)
+        writer.writerow((_text(row.patient), _text(row.gateway), row.stream.hex(), _text(row.device), *named, *times))
         written.observations += 1
     return written
+
+
+def _text(cell: str | None) -> str | None:
+    """A text that others chose, so that no spreadsheet takes it for a formula."""
+    return f"'{cell}" if cell and cell[0] in _FORMULA else cell
 
 
 class _Server:

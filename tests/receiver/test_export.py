@@ -126,3 +126,15 @@ def test_csv_tells_everything_and_exactly(gw: Box, cloud: Cloud) -> None:
     [first, second] = csv.DictReader(io.StringIO(out.getvalue()))
     assert (first["patient"], first["value"], first["unit"], first["quality"]) == (PATIENT, "100.0", "mg/dL", "0")
     assert (second["value"], second["quality"]) == ("0.3", "2")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_text_of_a_wearable_is_a_formula_in_a_table(gw: Box, cloud: Cloud, text: str) -> None:
+    told = ((int(Extra.SEQUENCE), 1), (int(Extra.SESSION), text))
+    cloud.take(gw.message(Batch(A, (Record(text, metrics.GLUCOSE, -5, -1, NOW_MS, extras=told),))))
+    desk.assign(cloud.desk, A.hex(), "Patient/4711", now_ms=NOW_MS)
+    out = io.StringIO(newline="")
+    to_csv(desk.readings(cloud.desk, since_ms=0), out)
+    [row] = csv.DictReader(io.StringIO(out.getvalue(), newline=""))
+    assert (row["device"], row["session"]) == (f"'{text}", f"'{text}")
+    assert (row["value"], row["patient"]) == ("-0.5", "Patient/4711")
