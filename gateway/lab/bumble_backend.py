@@ -107,7 +107,14 @@ class BumbleClient(BaseBleakClient):
     async def connect(self, pair: bool, **_kwargs: object) -> None:
         if self._peer:
             raise BleakError(f"{self.address}: already connected")
-        connection = await _translated(self.address, self._host.connect_le(self.address, timeout=self._timeout))
+        connecting = asyncio.create_task(
+            _translated(self.address, self._host.connect_le(self.address, timeout=self._timeout))
+        )
+        try:
+            connection = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            await self._call_off(connecting)
+            raise
         connection.on(Connection.EVENT_DISCONNECTION, self._on_disconnection)
         self._peer = Peer(connection)
         self._ended = asyncio.get_running_loop().create_future()
@@ -115,6 +122,13 @@ class BumbleClient(BaseBleakClient):
             undo.push_async_callback(self.disconnect)
             await self._while_connected(self._set_up(self._peer, pair=pair))
             undo.pop_all()
+
+    async def _call_off(self, connecting: asyncio.Task[Connection]) -> None:
+        """Bumble forgets an attempt that is cancelled, while the controller goes on with it: end it in order."""
+        with suppress(BaseBumbleError):  # it has come about meanwhile
+            await self._host.cancel_connection()  # type: ignore[no-untyped-call] # bumble leaves it unannotated
+        with suppress(BleakError, BaseBumbleError):
+            await (await connecting).disconnect()
 
     async def _set_up(self, peer: Peer, *, pair: bool) -> None:
         await peer.request_mtu(_MTU)

@@ -242,3 +242,22 @@ async def test_an_air_where_nobody_listens_is_an_adapter_that_is_missing(tmp_pat
         await radio.open(lambda _: asyncio.sleep(0))
     with pytest.raises(AdapterError, match="not in use"):
         radio.scan(lambda _: None)
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 6))
+async def test_an_attempt_that_is_given_up_leaves_no_link_and_the_next_one_succeeds(site: Site, turns: int) -> None:
+    radio = await site.radio()
+    attempt = asyncio.create_task(radio.connect(ADDRESS, timeout_s=5, on_disconnect=lambda: None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if attempt.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        async with asyncio.timeout(20):
+            while site.wearable.device.connections:  # noqa: ASYNC110 - a link that ends
+                await asyncio.sleep(0.01)
+    else:
+        await (await attempt).disconnect()
+    client = await radio.connect(ADDRESS, timeout_s=20, on_disconnect=lambda: None)
+    assert client.is_connected
+    await client.disconnect()
