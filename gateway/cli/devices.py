@@ -2,28 +2,19 @@
 
 import argparse
 import asyncio
-import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from pydantic import TypeAdapter
-
-from gateway.cli import common, judge, terminal, words
-from gateway.cli.status import STYLES, WEARABLES
+from gateway.cli import common, judge, pair, terminal, words
 from gateway.cli.terminal import styled
+from gateway.cli.wearables import FOUND, SCAN_S, STREAM, WEARABLES, listing, named, nearby, scan, since, whose
 from gateway.config import GatewayConfig, load
 from gateway.control import api
 from gateway.control.client import Client
 from gateway.errors import ConfigError
 
-FOUND: Final = TypeAdapter(tuple[api.Found, ...])
-STREAM: Final = TypeAdapter(api.Stream)
-DONE: Final = TypeAdapter(api.Done)
-WEARABLE: Final = TypeAdapter(api.Wearable)
-SCAN_S: Final = 10.0
-_ANSWER_S = 10.0
 _UNPAIR_S = 30.0
 
 
@@ -34,6 +25,7 @@ def add_parser(commands: common.Subparsers) -> None:
     _add(actions, "list", "every wearable of this gateway", _list)
     scan = _add(actions, "scan", "which health wearables are near", _scan)
     scan.add_argument("--seconds", type=float, default=SCAN_S, metavar="N", help="how long to listen (%(default)g)")
+    pair.add_parser(actions)
     _add_one(actions, "show", "everything known of one", _show)
     rename = _add_one(actions, "rename", "what people call it; the name stays on this box", _rename)
     rename.add_argument("name", metavar="NAME", help='such as "bed 4"; never a patient\'s name')
@@ -72,45 +64,6 @@ def client(arguments: argparse.Namespace) -> Client:
     return Client(load(arguments.config, GatewayConfig))
 
 
-async def named(daemon: Client, wanted: str) -> api.Wearable:
-    """As `find`, among all that the daemon knows."""
-    wearables = await daemon.get("/v1/devices", WEARABLES)
-    return find(wearables, wanted)
-
-
-def find(wearables: Sequence[api.Wearable], wanted: str) -> api.Wearable:
-    """The one that `wanted` names: an address, the end of one, or what people call it.
-
-    Raises `ConfigError` that says what there is.
-    """
-    plain = wanted.casefold()
-    for fits in (_has_address, _has_name, _ends):
-        found = [each for each in wearables if fits(each, plain)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ConfigError(f"{wanted}: could be {_names(found)}; give the address")
-    if not wearables:
-        raise ConfigError(f"{wanted}: this gateway has no wearables yet; iomt-gateway devices pair")
-    raise ConfigError(f"{wanted}: is not a wearable of this gateway; there is {_names(wearables)}")
-
-
-def _has_address(wearable: api.Wearable, wanted: str) -> bool:
-    return wearable.known.address.casefold() == wanted
-
-
-def _has_name(wearable: api.Wearable, wanted: str) -> bool:
-    return wearable.known.name.casefold() == wanted
-
-
-def _ends(wearable: api.Wearable, wanted: str) -> bool:
-    return wearable.known.address.casefold().endswith(wanted)
-
-
-def _names(wearables: Sequence[api.Wearable]) -> str:
-    return ", ".join(f"{each.known.address} ({words.called(each.known)})" for each in wearables)
-
-
 def _list(arguments: argparse.Namespace) -> int:
     answer = asyncio.run(client(arguments).call("GET", "/v1/devices"))
     if arguments.json:
@@ -124,19 +77,6 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def listing(wearables: Sequence[api.Wearable]) -> Iterator[str]:
-    """A table of wearables."""
-    head = ("ADDRESS", "NAME", "KIND", "LINK", "HEARD", "BATTERY")
-    rows = []
-    for each in wearables:
-        known = each.known
-        battery = "-" if known.battery_pct is None else f"{known.battery_pct} %"
-        link = (words.STATES.get(each.now.state, each.now.state), STYLES[judge.link(each).level])
-        name = known.name or words.make_and_model(known) or "-"
-        rows.append((known.address, name, words.kind(known.profile), link, words.ago(known.last_seen_ms), battery))
-    return terminal.table(head, rows, flexible=1)
-
-
 def _scan(arguments: argparse.Namespace) -> int:
     found = asyncio.run(scan(client(arguments), arguments.seconds))
     if arguments.json:
@@ -146,30 +86,6 @@ def _scan(arguments: argparse.Namespace) -> int:
     else:
         print("No health wearable was heard. Switch it on, or take a reading: many are heard only then.")
     return 0
-
-
-async def scan(daemon: Client, seconds: float) -> tuple[api.Found, ...]:
-    """Listen, with progress. Raises `ControlError`."""
-    async with terminal.progress("Listening for wearables", seconds):
-        return await daemon.post("/v1/scan", FOUND, {"seconds": seconds}, timeout_s=seconds + _ANSWER_S)
-
-
-def nearby(found: Sequence[api.Found], *, numbered: bool = False) -> Iterator[str]:
-    """A table of what a scan heard."""
-    head = ("ADDRESS", "NAME", "KIND", "SIGNAL", "")
-    rows = [
-        (
-            each.address,
-            each.name or "-",
-            ", ".join(map(words.kind, each.profiles)),
-            words.signal(each.rssi_dbm),
-            "known here" if each.known else "new",
-        )
-        for each in found
-    ]
-    if not numbered:
-        return terminal.table(head, rows, flexible=1)
-    return terminal.table(("NO", *head), [(f"{no:2}", *row) for no, row in enumerate(rows, start=1)], flexible=2)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -184,7 +100,7 @@ def _show(arguments: argparse.Namespace) -> int:
     else:
         common.show(_facts(wearable))
         finding = judge.link(wearable)
-        print(f"\n{styled(finding.level.word, STYLES[finding.level])}: {finding.says}")
+        print(f"\n{styled(finding.level.word, judge.STYLES[finding.level])}: {finding.says}")
         if finding.todo:
             print(terminal.wrapped(f"-> {finding.todo}", indent=0))
     return 0
@@ -252,23 +168,6 @@ def _assign(arguments: argparse.Namespace) -> int:
         print(f"{wearable.known.address}: from now on its readings go to a new stream:\n  {made.stream}")
         print(whose(made.stream))
     return 0
-
-
-def whose(stream: str) -> str:
-    """What is left to say, on the receiver's side."""
-    return f"Whose they are is said at the receiver:\n  iomt-receiver streams assign {stream} PATIENT"
-
-
-def since(text: str | None) -> int | None:
-    """Milliseconds since 1970 of `--since`; 0 for `all`, None for nothing. Raises `ConfigError`."""
-    if text is None:
-        return None
-    if text == "all":
-        return 0
-    try:
-        return int(dt.datetime.fromisoformat(text).astimezone(dt.UTC).timestamp() * 1000)
-    except ValueError:
-        raise ConfigError(f"--since {text}: is no time such as 2026-11-25T08:00, nor `all`") from None
 
 
 def _unassign(arguments: argparse.Namespace) -> int:

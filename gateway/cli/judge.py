@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.ble.profiles import SPEAKS
 from gateway.cli import words
+from gateway.cli.terminal import Style
 from gateway.control import api
 
 _SOON_DAYS = 14
@@ -32,6 +33,9 @@ class Level(IntEnum):
     def word(self) -> str:
         """In lower case."""
         return self.name.lower()
+
+
+STYLES: Final = {Level.GREEN: Style.GREEN, Level.AMBER: Style.AMBER, Level.RED: Style.RED}
 
 
 @dataclass(frozen=True, slots=True)

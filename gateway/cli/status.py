@@ -11,16 +11,15 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from gateway.cli import common, terminal, words
-from gateway.cli.judge import Finding, Level, judge, worst
-from gateway.cli.terminal import Style, styled, wrapped
+from gateway.cli.judge import STYLES, Finding, Level, judge, worst
+from gateway.cli.terminal import styled, wrapped
+from gateway.cli.wearables import WEARABLES
 from gateway.config import GatewayConfig, load
 from gateway.control import api
 from gateway.control.client import Client
 
 STATUS: Final = TypeAdapter(api.Status)
-WEARABLES: Final = TypeAdapter(tuple[api.Wearable, ...])
 IDENTITY: Final = TypeAdapter(api.Identity)
-STYLES: Final = {Level.GREEN: Style.GREEN, Level.AMBER: Style.AMBER, Level.RED: Style.RED}
 _ABOUT = 16
 _INDENT = 7
 

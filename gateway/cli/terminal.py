@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from enum import Enum
 from typing import TextIO
 
-_PROGRESS_S = 0.2
+_PROGRESS_S = 0.5
 _LEAST_COLUMNS = 40
 _BAR = 24
 

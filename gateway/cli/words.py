@@ -1,11 +1,13 @@
 """The words for what the daemon tells in codes."""
 
+import datetime as dt
 import time
 from typing import Final
 
 from gateway.ble.inventory import Device
 from gateway.cli.terminal import plain
 from gateway.clock.keeper import BOOT_ENDS_MS
+from gateway.control.api import ReadingSeen
 
 KINDS: Final = {
     "bcs": "body composition",
@@ -30,6 +32,10 @@ STATES: Final = {
 """By `ble.healing.LinkState`."""
 
 _STRONG_DBM, _FAIR_DBM = -65, -80
+_MG_DL_OF_MMOL_L = 18.016
+"""Glucose: 180.16 g/mol."""
+_KG_OF_LB = 0.45359237
+_MMHG_OF_KPA = 7.50062
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
@@ -53,7 +59,7 @@ def signal(rssi_dbm: int | None) -> str:
     if rssi_dbm is None:
         return "-"
     strength = "strong" if rssi_dbm >= _STRONG_DBM else "fair" if rssi_dbm >= _FAIR_DBM else "weak"
-    return f"{strength} ({rssi_dbm} dBm)"
+    return f"{strength} {rssi_dbm} dBm"
 
 
 def lasting(seconds: float) -> str:
@@ -80,3 +86,38 @@ def ago(gateway_ms: int | None) -> str:
 def count(number: int, what: str) -> str:
     """So many of it."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+_UNITS: Final = {"mm[Hg]": "mmHg", "Cel": "°C", "[degF]": "°F", "kg/m2": "kg/m²"}
+_NOT_COMPARED: Final = ("battery",)
+
+
+def comparable(reading: ReadingSeen) -> bool:
+    """Whether a wearable's display shows such a value."""
+    return reading.metric not in _NOT_COMPARED and not reading.unit.startswith("{")
+
+
+def measured(reading: ReadingSeen) -> str:
+    """A reading as displays show it, in both units where displays differ."""
+    at = dt.datetime.fromtimestamp(reading.at_ms / 1000).astimezone()
+    time_of_day = f"{at:%H:%M:%S}" if reading.at_ms >= BOOT_ENDS_MS else "time not known"
+    value = "no value" if reading.value is None else f"{reading.value} {_UNITS.get(reading.unit, reading.unit)}"
+    doubts = f"  ({', '.join(each.replace('_', ' ') for each in reading.reasons)})" if reading.reasons else ""
+    return f"{reading.metric}  {value}{_otherwise(reading)}  {time_of_day}{doubts}"
+
+
+def _otherwise(reading: ReadingSeen) -> str:
+    """The same in the unit that other displays show."""
+    if reading.value is None:
+        return ""
+    value = float(reading.value)
+    match reading.unit:
+        case "mg/dL" if "glucose" in reading.metric:
+            return f" ({value / _MG_DL_OF_MMOL_L:.1f} mmol/L)"
+        case "Cel":
+            return f" ({value * 9 / 5 + 32:.1f} °F)"
+        case "kg":
+            return f" ({value / _KG_OF_LB:.1f} lb)"
+        case "mm[Hg]":
+            return f" ({value / _MMHG_OF_KPA:.1f} kPa)"
+    return ""

@@ -46,7 +46,7 @@ class Client:
         return self._read(await self.call("POST", path, body, timeout_s=timeout_s), kind)
 
     async def listen(self, path: str, *, silent_s: float | None = None) -> AsyncGenerator[tuple[str, Any], None]:
-        """Server-sent events: name and data. Raises as `call`; also when the daemon ends or stays silent."""
+        """Server-sent events: name and data; "", None of a comment. Raises as `call`, and when the daemon ends."""
         async with self._ask("GET", path, None, None) as (status, content):
             if status != _GOOD:
                 self._check(status, b"".join([part async for part in content]))
@@ -54,7 +54,9 @@ class Client:
                 name = ""
                 async for line in lines:
                     field, _, value = line.partition(": ")
-                    if field == "event":
+                    if not field:
+                        yield "", None
+                    elif field == "event":
                         name = value
                     elif field == "data":
                         yield name, json.loads(value)

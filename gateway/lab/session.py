@@ -8,11 +8,14 @@ import struct
 import termios
 from asyncio.subprocess import Process
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, Self
+
+from gateway.errors import GatewayError
 
 _ROWS, _COLUMNS = 24, 80
 _EXPECT_S = 60.0
-_CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_CONTROL: Final = re.compile(r"\x1b(\[[0-9;?]*([A-Za-z]|$)|$)")
 
 
 class Session:
@@ -23,6 +26,8 @@ class Session:
         self._terminal = terminal
         self._seen = 0
         self._more = asyncio.Event()
+        self._ended = False
+        self.closed = False
         self.written = ""
         asyncio.get_running_loop().add_reader(terminal, self._read)
 
@@ -52,24 +57,30 @@ class Session:
         except OSError:  # Linux: the other side is closed
             data = b""
         if not data:
+            self._ended = True
             asyncio.get_running_loop().remove_reader(self._terminal)
         self.written += data.decode(errors="replace")
         self._more.set()
 
     @property
     def text(self) -> str:
-        """What was written, without control sequences."""
+        """What stands there, without colours."""
         return plain(self.written)
 
+    @property
+    def _all(self) -> str:
+        """What was written, in order, also what was overwritten since; never less than before."""
+        return _CONTROL.sub("", self.written.replace("\r\n", "\n").replace("\r", "\n"))
+
     async def expect(self, pattern: str) -> re.Match[str]:
-        """Wait until `pattern` stands in what was written since the last match. Raises `TimeoutError` with the rest."""
-        try:
+        """Wait until `pattern` stands in what was written since the last match. Raises `GatewayError` with the rest."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(_EXPECT_S):
-                while not (found := re.compile(pattern).search(self.text, self._seen)):
+                while not (found := re.compile(pattern).search(self._all, self._seen)) and not self._ended:
                     self._more.clear()
                     await self._more.wait()
-        except TimeoutError:
-            raise TimeoutError(f"{pattern!r} was never written; instead: {self.text[self._seen :]!r}") from None
+        if not found:
+            raise GatewayError(f"{pattern!r} was never written; instead: {self._all[self._seen :][-500:]!r}")
         self._seen = found.end()
         return found
 
@@ -91,6 +102,7 @@ class Session:
     async def close(self) -> None:
         """Close the terminal, as a connection that is cut would, and wait for its end."""
         asyncio.get_running_loop().remove_reader(self._terminal)
+        self.closed = True
         os.close(self._terminal)
         await self._process.wait()
 

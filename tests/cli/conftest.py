@@ -74,7 +74,8 @@ class Bedside:
 
     async def close(self) -> None:
         for session in self._sessions:
-            await session.close()
+            if not session.closed:
+                await session.close()
         await self.stop()
         await self.air.close()
         await self.cgm.stop()
