@@ -10,7 +10,7 @@ SOAK_KILLS ?= 1000
 SOAK_SECONDS ?= 1800
 SOAK_SEEDS ?= 1 2 3
 
-.PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez test-ship \
+.PHONY: venv demo test lint types layers tests test-fleet test-system test-hostile test-tpm test-bluez test-ship test-arm64 \
 	fuzz bench soak deb sbom audit lock man clean
 
 venv: $(VENV)/.ready  ## the virtual environment with every extra, from hash-locked requirements
@@ -47,6 +47,9 @@ test-system: venv  ## systemd boots and runs the shipped units; a real Prometheu
 
 test-ship: venv  ## packages: built, installed, upgraded, removed and purged under systemd in a container; root
 	$(BIN)/pytest tests/deb
+
+test-arm64: venv  ## the arm64 package under emulation: its tests, the demo, docs/raspberry-pi.md; root; no part of CI: minutes
+	$(BIN)/python -m tests.arm64.run
 
 test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
 	HOSTILE=$(HOSTILE) $(BIN)/pytest tests/hostile

@@ -51,14 +51,14 @@ def install(names: tuple[str, ...], site: Path) -> None:
 
 def _files(names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     """(source, place below the site directory) of every file of these packages that lies in site-packages."""
-    for distribution in _closure(names).values():
+    for distribution in closure(names).values():
         for file in distribution.files or ():
             source = Path(str(distribution.locate_file(file)))
             if ".." not in file.parts and "__pycache__" not in file.parts and source.is_file():
                 yield source, Path(file)
 
 
-def _closure(names: tuple[str, ...]) -> dict[str, importlib.metadata.Distribution]:
+def closure(names: tuple[str, ...]) -> dict[str, importlib.metadata.Distribution]:
     """The installed packages that `names` need, by name."""
     found: dict[str, importlib.metadata.Distribution] = {}
     waiting = list(names)

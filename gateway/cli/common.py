@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 else:
     Subparsers = argparse.Action
 Command = Callable[[argparse.Namespace], int]
+_EXTRAS = {
+    "amqtt": "lab",
+    "bumble": "lab",
+    "rich": "lab",
+    "nats": "receiver",
+    "psycopg": "receiver",
+    "simplejson": "receiver",
+}
+"""Which extra brings a module that the base does not have."""
 
 
 def run(parser: argparse.ArgumentParser) -> int:
@@ -32,6 +41,11 @@ def run(parser: argparse.ArgumentParser) -> int:
     except GatewayError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2 if isinstance(error, (ConfigError, NoAnswerError)) else 1
+    except ModuleNotFoundError as error:
+        if (extra := _EXTRAS.get((error.name or "").partition(".")[0])) is None:
+            raise
+        print(f"{parser.prog}: {error.name} is missing; install iomt-gateway[{extra}]", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 

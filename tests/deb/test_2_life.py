@@ -1,5 +1,12 @@
 """A site's life with the packages, under systemd: each test goes on where the one before ended."""
 
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway.lab import postgres
 from gateway.outbox.outbox import list_bundles
 from tests.deb.conftest import Machine
 from tests.nspawn.container import until
@@ -37,7 +44,8 @@ def test_a_site_is_one_command_and_a_gateway_is_one_more(machine: Machine) -> No
 
 def test_a_changed_configuration_needs_a_restart_and_nothing_else(machine: Machine) -> None:
     config = machine.path(CONFIG)
-    config.write_text(config.read_text().replace("# offline_tick_ms = 2000", "offline_tick_ms = 100"))
+    text = config.read_text().replace("# offline_tick_ms = 2000", "offline_tick_ms = 100")
+    config.write_text(text.replace("# receipt_timeout_s = 30.0", "receipt_timeout_s = 3.0"))
     machine.box.run("systemctl", "restart", "iomt-gateway")
     machine.judged()
 
@@ -86,6 +94,38 @@ def test_a_purge_warns_and_erases_the_gateways_state_alone(machine: Machine) -> 
     assert not machine.path(STATE).exists()
     assert not machine.path(CONFIG).exists()
     assert machine.state("iomt-receiver") == "active"
+
+
+def test_with_postgresql_it_is_an_address_a_migration_and_a_restart(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if postgres.program("postgres") is None:
+        pytest.skip("PostgreSQL is not installed; on Debian: apt install postgresql")
+    shared = machine.path("/var/lib/shared")
+    shared.mkdir()
+    machine.box.root.parent.chmod(0o711)  # for PostgreSQL's account, outside
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    with postgres.Cluster() as cluster, psycopg.connect(cluster.url(), autocommit=True) as outside:
+        directory = Path(cluster.url().partition("host=")[2])
+        directory.chmod(0o755)
+        inside = f"@/iomt?host=/var/lib/shared/{directory.name}"
+        outside.execute("CREATE DATABASE iomt")
+        config = machine.path(f"{SITE}/receiver.toml")
+        config.write_text(config.read_text() + f'\n[store]\nurl = "postgresql://worker{inside}"\n')
+        machine.box.run("iomt-receiver", "store", "migrate", "--owner", f"postgresql://postgres{inside}")
+        outside.execute("CREATE ROLE worker LOGIN IN ROLE iomt_worker")
+        machine.box.run("systemctl", "restart", "iomt-receiver")
+        machine.install("iomt-gateway", revision="2")
+        enrol = machine.box.run("iomt-receiver", "ca", "otp", SITE, "gw-002")
+        machine.box.run(*enrol.splitlines()[-1].split())
+        config = machine.path(CONFIG)
+        config.write_text(config.read_text().replace('# adapter = "hci0"', 'adapter = "none"'))
+        machine.box.run("systemctl", "start", "iomt-gateway")
+        with psycopg.connect(cluster.url("iomt"), autocommit=True) as store:
+            query = "SELECT count(*) FROM iomt.events"
+            until(lambda: store.execute(query).fetchone() != (0,), lambda: machine.box.journal("iomt-receiver"))
+        machine.box.run("dpkg", "--purge", "iomt-gateway")
+        machine.box.run("systemctl", "stop", "iomt-receiver")
 
 
 def test_a_purge_of_the_receiver_keeps_what_it_received(machine: Machine) -> None:

@@ -88,7 +88,7 @@ def booted(scratch: Path, install: Callable[[Path], None]) -> Iterator[Container
     """A container, with what `install` puts into its root before it boots; ends with the context."""
     base = image.cached("nspawn", repr(PACKAGES).encode(), lambda fresh: image.debian(PACKAGES, str(fresh)))
     with ExitStack() as stack:
-        root = stack.enter_context(_overlay(base, scratch))
+        root = stack.enter_context(overlay(base, scratch))
         (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         install(root)
         cgroup = stack.enter_context(_cgroup())
@@ -142,7 +142,7 @@ def _leader(process: subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def _overlay(base: Path, scratch: Path) -> Iterator[Path]:
+def overlay(base: Path, scratch: Path) -> Iterator[Path]:
     """`base` with a layer above it that takes every change."""
     scratch.chmod(0o755)
     # Not in `scratch`: the upper layer of an overlay cannot be an overlay itself, as a container's disk is.
