@@ -5,12 +5,15 @@ import os
 import pwd
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from gateway.config import ControlSection
 from gateway.errors import ConfigError
 from gateway.observe.http import Credentials
 
 _ROOT = 0
+_GID_MAP = Path("/proc/self/gid_map")
+"""user_namespaces(7)."""
 
 
 class Role(IntEnum):
@@ -35,7 +38,7 @@ class Person:
 class Roles:
     """Members of a group have its role; root and the user that the gateway runs as are admins.
 
-    Raises `ConfigError` for a group that does not exist.
+    Raises `ConfigError` for a group that does not exist, or that the kernel hides from this process.
     """
 
     def __init__(self, config: ControlSection) -> None:
@@ -58,9 +61,16 @@ class Roles:
 
 def _gid(group: str) -> int:
     try:
-        return grp.getgrnam(group).gr_gid
+        gid = grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigError(f"[control]: there is no group {group}; create it: groupadd --system {group}") from None
+    ranges = [tuple(map(int, line.split())) for line in _GID_MAP.read_text(encoding="ascii").splitlines()]
+    if not any(first <= gid < first + count for first, _, count in ranges):
+        raise ConfigError(
+            f"[control]: the kernel hides from this service who is in {group} (PrivateUsers=yes); install the drop-in"
+            " iomt-gateway.service.d/groups.conf (docs/hardening.md)"
+        )
+    return gid
 
 
 def _name(uid: int) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gateway.lab.bonds import bond_beforehand
 from gateway.lab.cloud import Cloud
@@ -23,6 +24,14 @@ CONFIG = "/etc/iomt-gateway/gateway.toml"
 GATEWAY_CLI = "/usr/lib/iomt-gateway/bin/iomt-gateway"
 RECEIVER_CLI = "/usr/lib/iomt-receiver/bin/iomt-receiver"
 _AIR = "/var/lib/air"
+_ASK = """
+import http.client, socket, sys
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect(sys.argv[1])
+connection.request("GET", "/v1/status")
+print(connection.getresponse().read().decode())
+"""
 
 
 class Site:
@@ -66,6 +75,11 @@ class Site:
         for link, spans in list_bundles(self.path(f"{STATE}/outbox")):
             self._listed[link.chain, link.no] = sum(span.count for span in spans if span.stream.hex() in own)
 
+    def asks(self, user: str, *, socket: str = f"{STATE}/control.sock") -> dict[str, Any]:
+        """What the gateway answers somebody who wants to know how it is."""
+        answer: dict[str, Any] = json.loads(self.box.run("runuser", "-u", user, "--", "python3", "-c", _ASK, socket))
+        return answer
+
     def restarts(self, service: str) -> int:
         """How often systemd started a service again by itself."""
         return int(self.box.show(service, "NRestarts"))
@@ -90,7 +104,7 @@ class Site:
         finally:
             path.unlink()
             self.box.run("systemctl", "daemon-reload")
-            self.box.run("systemctl", "restart", service)
+            self.box.run("systemctl", "restart", "--no-block", service)
 
     def judged(self) -> Verdict:
         """What became of everything that the wearables measured until now, as soon as nothing is under way."""

@@ -1,0 +1,123 @@
+"""Every directive bites: what it forbids is refused under the shipped unit and done under the same without it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.nspawn.acts import REFUSED
+from tests.nspawn.bite import Bite, place_acts
+from tests.nspawn.container import Container
+from tests.nspawn.site import Site
+
+_FILTERS = ("SystemCallFilter", "SystemCallArchitectures", "SystemCallErrorNumber")
+_GAINS_NOTHING = (
+    *("NoNewPrivileges", *_FILTERS, "RestrictAddressFamilies", "RestrictNamespaces", "RestrictRealtime"),
+    *("RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute", "PrivateDevices", "ProtectClock"),
+    *("ProtectHostname", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs"),
+)
+"""Each of them alone sees to it that no program that is run gains privileges (systemd.exec(5))."""
+_AS_ROOT = ("User", "Group", "PrivateUsers", "CapabilityBoundingSet", "AmbientCapabilities")
+"""Left out, the service is an all-powerful root: shows what is refused even then."""
+
+
+BITES = (
+    Bite("write_elsewhere", ("ProtectSystem",)),
+    Bite("write_to_usr", ("ProtectSystem",)),
+    Bite("read_home", ("ProtectHome",)),
+    Bite("read_tmp_of_others", ("PrivateTmp",)),
+    Bite("see_a_device", ("PrivateDevices",)),
+    Bite("open_a_device", ("DevicePolicy", "ProtectClock"), besides=("PrivateDevices",)),
+    Bite("open_netlink", ("RestrictAddressFamilies",)),
+    Bite("write_and_execute_memory", ("MemoryDenyWriteExecute",)),
+    Bite("call_as_32_bit", ("SystemCallArchitectures",), besides=("MemoryDenyWriteExecute",)),
+    Bite("trace", ("SystemCallFilter",)),
+    Bite("become_who_it_is", ("SystemCallFilter",)),
+    Bite("choose_processors", ("SystemCallFilter",)),
+    Bite("give_a_file_away", ("SystemCallFilter",)),
+    Bite("gain_privileges", _GAINS_NOTHING, besides=("PrivateUsers", "NoExecPaths")),
+    Bite("have_capabilities", ("CapabilityBoundingSet", "PrivateUsers")),
+    Bite(
+        "read_what_root_hides",
+        ("CapabilityBoundingSet",),
+        besides=("User", "Group", "PrivateUsers", "AmbientCapabilities"),
+    ),
+    Bite("see_users", ("PrivateUsers",)),
+    Bite("change_tunables", ("ProtectKernelTunables",), besides=_AS_ROOT),
+    Bite("list_modules", ("ProtectKernelModules",)),
+    Bite("make_a_cgroup", ("ProtectControlGroups",), besides=_AS_ROOT),
+    Bite("see_processes", ("ProtectProc",)),
+    Bite("see_the_machine", ("ProcSubset",), service="receiver"),
+    Bite("rename_the_machine", ("ProtectHostname", "SystemCallFilter"), besides=_AS_ROOT),
+    Bite("make_a_namespace", ("RestrictNamespaces",)),
+    Bite("run_in_real_time", ("RestrictRealtime", "SystemCallFilter"), besides=_AS_ROOT),
+    Bite("make_a_setuid_program", ("RestrictSUIDSGID",)),
+    Bite("change_personality", ("LockPersonality",)),
+    Bite("share_memory", ("PrivateIPC",)),
+    Bite("leave_readable_files", ("UMask",)),
+    Bite("dump_core", ("LimitCORE",)),
+    Bite("run_what_it_wrote", ("NoExecPaths",)),
+    Bite("run_what_it_wrote_to_tmp", ("NoExecPaths",)),
+    Bite("run_what_it_wrote_to_run", ("NoExecPaths",)),
+    Bite("use_shared_memory", ("InaccessiblePaths",)),
+    Bite("reach_the_internet", ("IPAddressDeny", "IPAddressAllow")),
+    Bite("reach_the_site", ("IPAddressDeny", "IPAddressAllow"), service="receiver"),
+    Bite("read_the_ca", ("InaccessiblePaths",), besides=_AS_ROOT, service="receiver"),
+)
+
+
+@pytest.fixture(scope="module")
+def world(site: Site) -> Iterator[Container]:
+    """What the acts find in the container."""
+    box, root = site.box, site.box.root
+    for name, mode in {"srv/open": 0o777, "home/patient": 0o755, "usr/lib/modules": 0o755}.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name).chmod(mode)
+    box.run("sh", "-ec", _WORLD)
+    box.run("systemd-run", "--unit=listener", "/usr/bin/python3", "-c", _LISTENER)
+    place_acts(box)
+    for number, bite in enumerate(BITES):
+        for kind, without in (("with", bite.besides), ("without", (*bite.besides, *bite.directives))):
+            (root / f"etc/systemd/system/bite-{number}-{kind}.service").write_text(bite.unit(without=without))
+    box.run("systemctl", "daemon-reload")
+    yield box
+    box.run("systemctl", "stop", "listener")
+
+
+_WORLD = """
+echo letter >/home/patient/letter
+echo others >/tmp/others
+mkdir -m 777 /usr/lib/iomt-gateway/lib/python3.11/site-packages/gateway/open
+touch /srv/hidden /srv/of-somebody
+chown 1234 /srv/hidden /srv/of-somebody
+chmod 600 /srv/hidden
+cp /usr/bin/id /usr/bin/id-of-root
+chmod 4755 /usr/bin/id-of-root
+python3 -c 'import ctypes; assert ctypes.CDLL(None).shmget(0x1234, 4096, 0o1666) >= 0'
+ip addr add 198.51.100.1/32 dev lo
+ip addr add 10.1.2.3/32 dev lo
+"""
+_LISTENER = """
+import socket
+for address in ("198.51.100.1", "10.1.2.3"):
+    globals()[address] = socket.create_server((address, 8883))
+import signal
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("bite", BITES, ids=lambda bite: f"{bite.act}-{bite.directives[0]}")
+def test_it_bites(world: Container, bite: Bite) -> None:
+    number = BITES.index(bite)
+    statuses = []
+    for kind in ("with", "without"):
+        unit = f"bite-{number}-{kind}"
+        world.run("systemctl", "start", unit, check=False)
+        statuses.append(int(world.show(unit, "ExecMainStatus")))
+    assert statuses == [REFUSED, 0], world.run("journalctl", "-u", f"bite-{number}-*", "-o", "cat", "--no-pager")
+
+
+def test_what_the_site_needs_is_not_refused(world: Container) -> None:
+    bite = Bite("reach_the_site", ())
+    (world.root / "etc/systemd/system/reach.service").write_text(bite.unit(without=()))
+    world.run("systemctl", "daemon-reload")
+    world.run("systemctl", "start", "reach")
