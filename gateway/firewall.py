@@ -54,6 +54,13 @@ _TAIL = """\
 \t}
 }
 """
+UNIT_ALLOWS = tuple(
+    map(
+        ip_network,
+        ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"),
+    )
+)
+"""IPAddressAllow= of `systemd/iomt-gateway.service`: loopback and private networks."""
 _COMMENT = 128
 """nftables takes no longer one."""
 
@@ -123,6 +130,26 @@ def ruleset(gateway: str, leaving: Iterable[Outbound], entering: Iterable[Inboun
             _TAIL,
         )
     )
+
+
+def drop_in(leaving: Iterable[Outbound], entering: Iterable[Inbound], lookup: Lookup) -> str:
+    """What systemd then lets the service reach, and be reached from, in place of all private networks. Raises as above.
+
+    Only the box itself asks time servers and answers SSH.
+    """
+    reached = {str(each) for place in leaving if place.purpose != "NTP" for each in _addresses(place.host, lookup)}
+    answered = {str(who.network) for who in entering if who.purpose == "metrics"}
+    return f"[Service]\nIPAddressAllow=\nIPAddressAllow={' '.join(('localhost', *sorted(reached | answered)))}\n"
+
+
+def beyond_unit(leaving: Iterable[Outbound], lookup: Lookup) -> tuple[str, ...]:
+    """Those hosts that the shipped unit does not let the service reach. Raises as above."""
+    return tuple(place.host for place in leaving if not all(map(_in_unit, _addresses(place.host, lookup))))
+
+
+def _in_unit(reached: Address | Network) -> bool:
+    wanted = ip_network(reached)
+    return any(wanted.version == each.version and wanted.subnet_of(each) for each in UNIT_ALLOWS)  # type: ignore[arg-type] # same version
 
 
 def _leave(place: Outbound, lookup: Lookup) -> Iterator[str]:

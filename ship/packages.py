@@ -69,7 +69,7 @@ PACKAGES = (
         recommends=("mosquitto",),
         suggests=("postgresql (>= 15)", "nats-server", "prometheus"),
         units=("iomt-receiver.service", "iomt-ca.service", "iomt-broker.service"),
-        further_units=(),
+        further_units=("iomt-api.service",),
         helpers=("iomt-backoff",),
         examples=("receiver.toml", "prometheus/prometheus.yml", "prometheus/rules.yml", "nats/node.conf"),
     ),

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from cryptography import x509
 
+from gateway import firewall
 from gateway.cli import common
+from gateway.cli.firewall import lookup
 from gateway.config import GatewayConfig, load
 from gateway.durable import give_to_owner, write_durably
 from gateway.envelope.layout import GATEWAY_ID
@@ -147,4 +149,9 @@ def _advice(config: GatewayConfig, url: str, endpoints: Sequence[str]) -> list[s
         advice.append(f"The site names other brokers; in [uplink] write: endpoints = {json.dumps(list(endpoints))}")
     if config.identity.enrolment != url:
         advice.append(f"Certificates would not be renewed; in [identity] write: enrolment = {json.dumps(url)}")
+    if far := firewall.beyond_unit(firewall.outbound(config, ()), lookup):
+        advice.append(
+            f"{', '.join(far)} is in no private network, where the service's unit keeps it; let it reach that:\n"
+            "  iomt-gateway firewall print --unit >/etc/systemd/system/iomt-gateway.service.d/addresses.conf"
+        )
     return advice

@@ -25,6 +25,7 @@ def add_parser(commands: common.Subparsers) -> None:
     )
     action.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE", help=common.DEFAULT)
     action.add_argument("--json", action="store_true", help="hosts and ports instead, as one line of JSON")
+    action.add_argument("--unit", action="store_true", help="a drop-in for the service's unit instead")
     action.set_defaults(command=_print)
 
 
@@ -34,8 +35,10 @@ def _print(arguments: argparse.Namespace) -> int:
     if arguments.json:
         told = {"outbound": [asdict(each) for each in leaving], "inbound": [asdict(each) for each in entering]}
         print(json.dumps(told, default=str))
+    elif arguments.unit:
+        print(firewall.drop_in(leaving, entering, lookup), end="")
     else:
-        print(firewall.ruleset(config.gateway.id, leaving, entering, _lookup), end="")
+        print(firewall.ruleset(config.gateway.id, leaving, entering, lookup), end="")
     for note in firewall.notes(config):
         print(f"note: {note}", file=sys.stderr)
     return 0
@@ -48,7 +51,8 @@ def _name_servers() -> tuple[firewall.Address, ...]:
     return ()
 
 
-def _lookup(name: str) -> set[firewall.Address]:
+def lookup(name: str) -> set[firewall.Address]:
+    """Every address of a name. Raises `ConfigError`."""
     try:
         return {ip_address(str(found[4][0])) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError) as error:

@@ -87,8 +87,9 @@ def _seal(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
     print("Both keys are encrypted, and their plain text is erased. Next:")
     print(f'1. in [identity] of {arguments.config}: keys = "credential"')
-    print("2. systemctl edit iomt-gateway, and write:\n   [Service]")
-    for path in made:
-        print(f"   LoadCredentialEncrypted={path.name}:{path}")
-    print("3. systemctl restart iomt-gateway")
+    if arguments.credstore != CREDSTORE:
+        print("   systemctl edit iomt-gateway, and write:\n   [Service]")
+        for path in made:
+            print(f"   LoadCredentialEncrypted={path.name}:{path}")
+    print("2. systemctl restart iomt-gateway")
     return 0

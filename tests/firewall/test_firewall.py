@@ -11,7 +11,19 @@ import pytest
 
 from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError
-from gateway.firewall import Address, Inbound, Outbound, inbound, name_servers, notes, outbound, ruleset
+from gateway.firewall import (
+    UNIT_ALLOWS,
+    Address,
+    Inbound,
+    Outbound,
+    beyond_unit,
+    drop_in,
+    inbound,
+    name_servers,
+    notes,
+    outbound,
+    ruleset,
+)
 
 SHIPPED = Path(__file__).parents[2] / "config" / "gateway.toml"
 NAMES = {"mqtt.example": ["192.0.2.7", "192.0.2.8", "2001:db8::7"], "time.example": ["192.0.2.9"]}
@@ -53,6 +65,37 @@ def test_a_name_without_address_gives_no_ruleset_at_all(configured: Configure) -
     config = configured('[firewall]\nntp = ["nowhere.example"]\n')
     with pytest.raises(ConfigError, match=r"nowhere\.example has no address"):
         lines(config)
+
+
+def test_the_service_may_reach_what_the_box_may_but_time_servers_and_answers_who_scrapes(
+    configured: Configure, tmp_path: Path
+) -> None:
+    config = configured(
+        f"""[metrics]
+listen = "0.0.0.0:9464"
+tls_ca = "{tmp_path}/ca.crt"
+tls_cert = "{tmp_path}/metrics.crt"
+tls_key = "{tmp_path}/metrics.key"
+[firewall]
+ntp = ["time.example"]
+dns = ["192.0.2.53"]
+monitoring = ["198.51.100.0/24"]
+ssh = ["203.0.113.0/24"]
+"""
+    )
+    assert drop_in(outbound(config, []), inbound(config), lookup).splitlines() == [
+        "[Service]",
+        "IPAddressAllow=",
+        "IPAddressAllow=localhost 192.0.2.53 192.0.2.7 192.0.2.8 198.51.100.0/24 2001:db8::7",
+    ]
+
+
+def test_hosts_outside_private_networks_are_told_as_the_unit_keeps_the_service_inside(configured: Configure) -> None:
+    config = configured('[firewall]\ndns = ["10.0.0.53"]\noutbound = ["[fd00::1]:443", "192.0.2.9:443"]\n')
+    assert beyond_unit(outbound(config, []), lookup) == ("mqtt.example", "192.0.2.9")
+    unit = (SHIPPED.parents[1] / "systemd" / "iomt-gateway.service").read_text()
+    allowed = unit.partition("\nIPAddressAllow=localhost ")[2].splitlines()[0].split()
+    assert allowed == [str(each) for each in UNIT_ALLOWS if not each.is_loopback]
 
 
 def test_enrolment_is_where_its_url_says(configured: Configure) -> None:

@@ -1,5 +1,6 @@
 """Under exactly the shipped units readings arrive; whatever ends a service, it comes back and nothing is lost."""
 
+import json
 import signal
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from tests.nspawn.container import until
 from tests.nspawn.site import CONFIG, Site
 
-SERVICES = ("iomt-gateway", "iomt-receiver", "iomt-ca")
+SERVICES = ("iomt-gateway", "iomt-receiver", "iomt-ca", "iomt-broker")
 
 
 @pytest.mark.parametrize("service", SERVICES)

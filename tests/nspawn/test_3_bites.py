@@ -7,7 +7,7 @@ import pytest
 from tests.nspawn.acts import REFUSED
 from tests.nspawn.bite import Bite, place_acts
 from tests.nspawn.container import Container
-from tests.nspawn.site import Site
+from tests.nspawn.site import GATEWAY_CLI, Site
 
 _FILTERS = ("SystemCallFilter", "SystemCallArchitectures", "SystemCallErrorNumber")
 _GAINS_NOTHING = (
@@ -65,6 +65,10 @@ BITES = (
 )
 
 
+def unit(number: int, kind: str) -> str:
+    return f"bite-{number}-{kind}"
+
+
 @pytest.fixture(scope="module")
 def world(site: Site) -> Iterator[Container]:
     """What the acts find in the container."""
@@ -77,8 +81,10 @@ def world(site: Site) -> Iterator[Container]:
     place_acts(box)
     for number, bite in enumerate(BITES):
         for kind, without in (("with", bite.besides), ("without", (*bite.besides, *bite.directives))):
-            (root / f"etc/systemd/system/bite-{number}-{kind}.service").write_text(bite.unit(without=without))
+            (root / f"etc/systemd/system/{unit(number, kind)}.service").write_text(bite.unit(without=without))
     box.run("systemctl", "daemon-reload")
+    for kind in ("with", "without"):
+        box.run("systemctl", "start", *(unit(number, kind) for number in range(len(BITES))), check=False)
     yield box
     box.run("systemctl", "stop", "listener")
 
@@ -105,19 +111,30 @@ signal.pause()
 """
 
 
-@pytest.mark.parametrize("bite", BITES, ids=lambda bite: f"{bite.act}-{bite.directives[0]}")
-def test_it_bites(world: Container, bite: Bite) -> None:
-    number = BITES.index(bite)
-    statuses = []
-    for kind in ("with", "without"):
-        unit = f"bite-{number}-{kind}"
-        world.run("systemctl", "start", unit, check=False)
-        statuses.append(int(world.show(unit, "ExecMainStatus")))
-    assert statuses == [REFUSED, 0], world.run("journalctl", "-u", f"bite-{number}-*", "-o", "cat", "--no-pager")
+@pytest.mark.parametrize(
+    "number", range(len(BITES)), ids=lambda number: f"{BITES[number].act}-{BITES[number].directives[0]}"
+)
+def test_it_bites(world: Container, number: int) -> None:
+    ended = [int(world.show(unit(number, kind), "ExecMainStatus")) for kind in ("with", "without")]
+    assert ended == [REFUSED, 0], world.run("journalctl", "-u", f"bite-{number}-*", "-o", "cat", "--no-pager")
 
 
-def test_what_the_site_needs_is_not_refused(world: Container) -> None:
-    bite = Bite("reach_the_site", ())
-    (world.root / "etc/systemd/system/reach.service").write_text(bite.unit(without=()))
+def test_what_the_site_needs_is_not_refused_and_a_drop_in_narrows_it_to_what_is_configured(world: Container) -> None:
+    config = (world.root / "etc/iomt-gateway/gateway.toml").read_text()
+    (world.root / "etc/elsewhere.toml").write_text(config.replace("localhost:8883", "198.51.100.1:8883"))
+    addresses = world.run(GATEWAY_CLI, "firewall", "print", "--unit", "--config", "/etc/elsewhere.toml").splitlines()
+    drop_in = "\n".join(line for line in addresses if line.startswith("IPAddressAllow="))
+    tried = {}
+    for act in ("reach_the_site", "reach_the_internet"):
+        for kind, added in {"shipped": "", "narrowed": drop_in}.items():
+            name = f"{act}-{kind}".replace("_", "-")
+            (world.root / f"etc/systemd/system/{name}.service").write_text(Bite(act, ()).unit(without=()) + added)
+            tried[act, kind] = name
     world.run("systemctl", "daemon-reload")
-    world.run("systemctl", "start", "reach")
+    world.run("systemctl", "start", *tried.values(), check=False)
+    assert {key: int(world.show(name, "ExecMainStatus")) for key, name in tried.items()} == {
+        ("reach_the_site", "shipped"): 0,
+        ("reach_the_site", "narrowed"): REFUSED,
+        ("reach_the_internet", "shipped"): REFUSED,
+        ("reach_the_internet", "narrowed"): 0,
+    }
