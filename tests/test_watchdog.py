@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from gateway.config import GatewayConfig, ReceiverConfig, load
-from gateway.identity.tls import client_context
 from gateway.lab.broker import DemoBroker
 from gateway.lab.site import GATEWAY, Site, build, free_port
 from gateway.receiver import worker
 from gateway.receiver.intake import Intake
 from gateway.supervisor import Gateway
-from gateway.uplink.mqtt import Connection
 from gateway.uplink.uplink import Uplink
+from tests.receiver.serving import gateway
 
 INTERVAL_S = 0.05
 SILENCE_S = 0.6
@@ -88,21 +87,6 @@ async def running(site: Site) -> AsyncIterator[Gateway]:
         task.cancel()  # one that is stuck would not end in order
         with suppress(asyncio.CancelledError):
             await task
-
-
-def connected(site: Site, broker: DemoBroker) -> Connection:
-    keys = site.pki / "gateways" / GATEWAY
-    return Connection(
-        f"127.0.0.1:{broker.port}",
-        client_id=GATEWAY,
-        tls=client_context(site.pki / "ca.crt", keys / "tls.crt", keys / "tls.key"),
-        keepalive_s=20,
-        timeout_s=10,
-        clean_start=True,
-        session_expiry_s=0,
-        receive_maximum=100,
-        will=None,
-    )
 
 
 async def never(*_: object, **__: object) -> Any:
@@ -200,7 +184,7 @@ async def test_a_receiver_that_is_stuck_stops_the_feeding(
         monkeypatch.setattr(Intake, "take", slow)
     else:
         monkeypatch.setattr(worker.Receiver, "_publish", never)
-    async with connected(site, receiver) as connection:
+    async with gateway(site.pki, f"127.0.0.1:{receiver.port}", name=GATEWAY) as connection:
         connection.publish(f"v1/gw/{GATEWAY}/up/data", b"nonsense")
         try:
             await manager.is_fed_no_more()

@@ -25,7 +25,6 @@ from gateway.envelope.keys import signer_for
 from gateway.envelope.open import parse
 from gateway.errors import ConfigError
 from gateway.identity.files import load_private_key, load_recipient_key
-from gateway.identity.tls import client_context
 from gateway.lab import mosquitto, postgres
 from gateway.lab.fleet import Shape, SimulatedGateway, publish, ticks
 from gateway.lab.pki import make_dev_pki
@@ -36,6 +35,7 @@ from gateway.receiver.store import QUARANTINE_BUNDLES, QUARANTINE_BUNDLES_PER_GA
 from gateway.receiver.stores import open_store
 from gateway.uplink.mqtt import Connection
 from tests.hostile.forging import Forger
+from tests.receiver.serving import gateway
 
 pytestmark = pytest.mark.skipif(
     mosquitto.program() is None, reason="mosquitto is not installed; on Debian: apt install mosquitto"
@@ -133,7 +133,10 @@ async def test_hostile_messages_cost_the_honest_no_more_than_their_bytes(
     boxes = [box(site, name) for name in HONEST]
     async with AsyncExitStack() as stack:
         store = stack.enter_context(closing(open_store(load(site.receiver_config, ReceiverConfig))))
-        connections = {name: await stack.enter_async_context(connected(site, name)) for name in (*HONEST, *HACKED)}
+        broker = f"127.0.0.1:{site.broker_port}"
+        connections = {
+            name: await stack.enter_async_context(gateway(site.pki, broker, name=name)) for name in (*HONEST, *HACKED)
+        }
         arguments = ("gateway.cli.receiver", "run", "--config", str(site.receiver_config))
         receiver = await Child.serve("receiver", *arguments, logs=site.logs)
         stack.push_async_callback(receiver.stop)
@@ -184,18 +187,3 @@ def assert_nothing_else_is_stored(rounds: Rounds, site: Site) -> None:
     assert causes >= {"malformed", "signature", "signer"}
     arguments = receiver_cli.parser().parse_args(["audit", "--config", str(site.receiver_config)])
     assert arguments.command(arguments) == 0
-
-
-def connected(site: Site, name: str) -> Connection:
-    keys = site.pki / "gateways" / name
-    return Connection(
-        f"127.0.0.1:{site.broker_port}",
-        client_id=name,
-        tls=client_context(site.pki / "ca.crt", keys / "tls.crt", keys / "tls.key"),
-        keepalive_s=60,
-        timeout_s=10,
-        clean_start=True,
-        session_expiry_s=0,
-        receive_maximum=100,
-        will=None,
-    )

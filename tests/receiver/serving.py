@@ -75,11 +75,11 @@ async def receiving(
     store.close()
 
 
-def gateway(pki: Path, endpoint: str, *, client_id: str = GATEWAY) -> Connection:
-    keys = pki / "gateways" / GATEWAY
+def gateway(pki: Path, endpoint: str, *, name: str = GATEWAY, client_id: str | None = None) -> Connection:
+    keys = pki / "gateways" / name
     return Connection(
         endpoint,
-        client_id=client_id,
+        client_id=client_id or name,
         tls=client_context(pki / "ca.crt", keys / "tls.crt", keys / "tls.key"),
         keepalive_s=20,
         timeout_s=10,
