@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -145,17 +144,23 @@ def _leader(process: subprocess.Popen[bytes]) -> int:
 def overlay(base: Path, scratch: Path) -> Iterator[Path]:
     """`base` with a layer above it that takes every change."""
     scratch.chmod(0o755)
-    # Not in `scratch`: the upper layer of an overlay cannot be an overlay itself, as a container's disk is.
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
-        upper, work, root = (Path(name, part) for part in ("upper", "work", "root"))
-        for each in (upper, work, root):
-            each.mkdir(mode=0o755)
-        options = f"lowerdir={base},upperdir={upper},workdir={work}"
-        subprocess.run(("mount", "-t", "overlay", "overlay", "-o", options, root), check=True)
-        try:
+    # The upper layer of an overlay cannot be an overlay itself, as a container's disk is: both in memory.
+    with _mounted(scratch / "layers", "tmpfs", "mode=755") as layers:
+        upper, work = layers / "upper", layers / "work"
+        upper.mkdir()
+        work.mkdir()
+        with _mounted(scratch / "root", "overlay", f"lowerdir={base},upperdir={upper},workdir={work}") as root:
             yield root
-        finally:
-            subprocess.run(("umount", "--lazy", root), check=True)
+
+
+@contextmanager
+def _mounted(place: Path, kind: str, options: str) -> Iterator[Path]:
+    place.mkdir()
+    subprocess.run(("mount", "-t", kind, "-o", options, kind, place), check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(("umount", "--lazy", place), check=True)
 
 
 @contextmanager
