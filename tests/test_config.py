@@ -24,6 +24,15 @@ def test_the_shipped_files_are_right() -> None:
     assert load(SHIPPED / "receiver.toml", ReceiverConfig).ingest.receive_maximum == 256
 
 
+@pytest.mark.parametrize(
+    ("name", "share", "nodes"), [("postgres", "", 0), ("shared", "workers", 0), ("jetstream", "", 3)]
+)
+def test_the_shipped_steps_to_a_cluster_are_right(name: str, share: str, nodes: int) -> None:
+    config = load(SHIPPED / f"receiver-{name}.toml", ReceiverConfig)
+    assert config.store.url.startswith("postgresql://worker@")
+    assert (config.broker.share, len(config.jetstream.servers)) == (share, nodes)
+
+
 @pytest.mark.parametrize(("name", "model"), [("gateway", GatewayConfig), ("receiver", ReceiverConfig)])
 def test_the_shipped_files_show_every_key_with_its_default(
     name: str, model: type[GatewayConfig] | type[ReceiverConfig]
