@@ -39,7 +39,7 @@ layers: venv
 tests: venv
 	$(BIN)/pytest --ignore=tests/fleet --ignore=tests/hostile --ignore=tests/tpm --ignore=tests/prometheus --ignore=tests/nspawn --ignore=tests/deb
 
-test-fleet: venv  ## several workers, a NATS cluster, nodes killed; needs mosquitto, postgresql and nats-server
+test-fleet: venv  ## several workers, clusters, nodes killed, strangers; needs mosquitto, postgresql, nats-server and rabbitmq-server
 	$(BIN)/pytest tests/fleet
 
 test-system: venv  ## systemd boots and runs the shipped units; a real Prometheus fires alerts; root, mosquitto, prometheus

@@ -32,10 +32,9 @@ def _init_stream(arguments: argparse.Namespace) -> int:
 
 
 def _users(arguments: argparse.Namespace) -> int:
-    from gateway.identity.files import load_registry
     from gateway.receiver.jetstream import users
+    from gateway.receiver.registry import Registry
 
     config = load(arguments.config, ReceiverConfig)
-    registry = load_registry(config.receiver.registry)
-    print(users({gateway for gateway, _ in registry.values()}), end="")
+    print(users(Registry(config.receiver.registry).gateways()), end="")
     return 0

@@ -20,6 +20,7 @@ from gateway.cli import (
     erased,
     heads,
     nats,
+    rabbitmq,
     recipients,
     signers,
     site,
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     carried.add_argument("--json", action="store_true", help="one line of JSON")
     carried.add_argument("file", type=Path, metavar="FILE")
     carried.set_defaults(command=_import)
-    for group in (audit, site, ca, store, nats, recipients, signers, desk, erased, heads, api):
+    for group in (audit, site, ca, store, nats, rabbitmq, recipients, signers, desk, erased, heads, api):
         group.add_parser(commands)
     doctor.add_receiver_parser(commands)
     completion.add_receiver_parser(commands)

@@ -135,6 +135,10 @@ class Registry(Mapping[bytes, tuple[str, VerifyKey]]):
         """Every signer that ever counted: kid to (gateway, key, whether it is revoked)."""
         return {kid: (gateway, key, kid in self._dead) for kid, (gateway, key) in load_registry(self._path).items()}
 
+    def gateways(self) -> set[str]:
+        """Every gateway that has a signer which is not revoked."""
+        return {gateway for gateway, _, dead in self.everyone().values() if not dead}
+
     def _say(self, list_name: str, gateway: str, kid: bytes) -> None:
         word = {"gateway": gateway, "kid": kid.hex()}
         with self._changing() as content:

@@ -139,6 +139,8 @@ class Connection:
             )
         except aiomqtt.MqttError as error:
             raise ConnectionLostError(f"{self.endpoint}: no answer to a subscription: {error}") from error
+        if len(granted) != len(topics):
+            raise ConnectionLostError(f"{self.endpoint}: {len(granted)} answers to {len(topics)} subscriptions")
         for topic, code in zip(topics, granted, strict=True):
             if (code.value if isinstance(code, ReasonCode) else code) >= FAILURE:
                 raise ConnectionRefusedByBrokerError(f"{self.endpoint}: subscription to {topic} refused: {code}")
@@ -175,7 +177,9 @@ class Connection:
         except TimeoutError:
             raise BrokerUnreachableError(f"{self.endpoint}: no answer within {self._timeout_s:g} s") from None
         except aiomqtt.MqttError as error:
-            if client.refusal == _UNSUPPORTED_PROTOCOL_VERSION and dialect is self._dialects[0]:
+            # RabbitMQ before 3.13 chokes on MQTT 5, and closes without a word.
+            speechless = client.refusal is None and client.trouble.error is None
+            if dialect is self._dialects[0] and (speechless or client.refusal == _UNSUPPORTED_PROTOCOL_VERSION):
                 raise _UnsupportedVersionError from error
             raise self._explain(client.trouble.error, error) from error
         return client
@@ -216,4 +220,4 @@ def check_cancelled() -> None:
 
 
 class _UnsupportedVersionError(Exception):
-    """The broker does not speak MQTT 5."""
+    """The broker does not seem to speak MQTT 5."""

@@ -154,7 +154,8 @@ class Uplink:
                 successor, self._successor = self._successor, None
                 connection = await successor
                 stack.push_async_exit(connection)
-            await connection.subscribe(f"{self._topics}/down/#")
+            # By name: RabbitMQ has nothing retained for a wildcard.
+            await connection.subscribe(f"{self._topics}/down/receipt", f"{self._topics}/down/keys")
             await self._announce(connection, "online", self._config.ack_timeout_s)
             self._set_online(connection.endpoint)
             flow = self._flow = _Flow(self._config, connection, self._live_after())

@@ -64,3 +64,20 @@ async def test_nonsense_instead_of_connack_is_a_refusal(pki: Path, nonsense: byt
     with pytest.raises(UplinkError) as caught:
         await meet(pki, nonsense)
     assert caught.type is ConnectionRefusedByBrokerError
+
+
+async def test_an_answer_to_half_of_a_subscription_ends_the_connection(pki: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for data in (CONNACK, b"\x90\x04\x00\x01\x00\x01"):
+            await reader.read(1000)
+            writer.write(data)
+            await writer.drain()
+        await reader.read(1000)
+        writer.close()
+
+    tls = server_context(pki / "ca.crt", pki / "broker.crt", pki / "broker.key")
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+    endpoint = f"localhost:{server.sockets[0].getsockname()[1]}"
+    async with server, asyncio.timeout(5), connect(endpoint, "gw-001", pki) as connection:
+        with pytest.raises(ConnectionLostError, match="1 answers to 2 subscriptions"):
+            await connection.subscribe("one", "two")

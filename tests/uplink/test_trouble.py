@@ -24,7 +24,7 @@ from gateway.lab.proxy import Proxy
 from .conftest import Broker, connect, eventually
 from .test_uplink import GATEWAY, Box, make_box, receiving, running
 
-CONNACK, SUBACK = b"\x20\x03\x00\x00\x00", b"\x90\x04\x00\x01\x00\x01"
+CONNACK, SUBACK = b"\x20\x03\x00\x00\x00", b"\x90\x05\x00\x01\x00\x01\x01"
 PUBACK, TAKEN_OVER = b"\x40\x02\x00\x02", b"\xe0\x02\x8e\x00"
 KEEPALIVE_S = 1
 LONGEST_S = 2 * KEEPALIVE_S + 3

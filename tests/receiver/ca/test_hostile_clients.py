@@ -139,6 +139,13 @@ async def test_nothing_below_tls_1_3(clinic: Clinic) -> None:
         await asyncio.open_connection(host, int(port), ssl=context)
 
 
+async def test_a_broker_of_another_name_is_not_believed(clinic: Clinic) -> None:
+    host, _, port = clinic.site.config().site.endpoints[0].rpartition(":")
+    context = clinic.context(clinic.client("gw-1"))
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        await asyncio.open_connection(host, int(port), ssl=context, server_hostname="elsewhere.example")
+
+
 @pytest.mark.parametrize("topic", ["v1/gw/gw-2/up/data", "v1/gw/gw-2/status", "v1/gw/gw-1/down/receipt", "other"])
 async def test_nobody_publishes_for_another(clinic: Clinic, topic: str) -> None:
     async with clinic.receiver() as receiver, clinic.connection("gw-1") as connection:
