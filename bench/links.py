@@ -19,6 +19,7 @@ from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.healing import LinkState
 from gateway.ble.inventory import Device, Inventory
 from gateway.ble.pairing import Security
+from gateway.ble.setup import Setup
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
@@ -79,15 +80,17 @@ async def _measure(root: Path, radio: VirtualRadio, start: asyncio.StreamWriter)
             linked_s.append(time.perf_counter())
 
     bluetooth = Bluetooth(
-        radio,
-        inventory,
-        BleSection(adapter="virtual:air"),
-        {},
-        sink=sink,
-        on_event=on_event,
-        on_error=errors.append,
-        clock=Clock.start("system", not_before_ms=0),
-        book=ClockBook.load(root / "clocks.json"),
+        Setup(
+            radio=radio,
+            inventory=inventory,
+            config=BleSection(adapter="virtual:air"),
+            cursors={},
+            sink=sink,
+            on_event=on_event,
+            on_error=errors.append,
+            clock=Clock.start("system", not_before_ms=0),
+            book=ClockBook.load(root / "clocks.json"),
+        )
     )
     started_s = time.perf_counter()
     task = asyncio.create_task(bluetooth.run())

@@ -20,6 +20,7 @@ from gateway.ble.healing import LinkState
 from gateway.ble.inventory import Device, Inventory
 from gateway.ble.profiles import SPEAKS
 from gateway.ble.radio import Radio
+from gateway.ble.setup import Setup
 from gateway.clock.book import ClockBook
 from gateway.clock.keeper import RELEASED_MS
 from gateway.clock.system import Clock, SystemClocks
@@ -219,15 +220,17 @@ class Gateway:
             _log.info("there is no radio: ble.adapter is none")
             return
         self.bluetooth = Bluetooth(
-            radio,
-            self.inventory,
-            self.config.ble,
-            self.outbox.cursors,
-            sink=self._take,
-            on_event=self._device_event,
-            on_error=self._device_error,
-            clock=self.clock,
-            book=self.clock_book,
+            Setup(
+                radio=radio,
+                inventory=self.inventory,
+                config=self.config.ble,
+                cursors=self.outbox.cursors,
+                sink=self._take,
+                on_event=self._device_event,
+                on_error=self._device_error,
+                clock=self.clock,
+                book=self.clock_book,
+            )
         )
         await self.bluetooth.run()
 

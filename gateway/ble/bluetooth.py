@@ -4,23 +4,17 @@ A missing or dead adapter is an event and a state, never an end: it is tried aga
 """
 
 import asyncio
-from collections.abc import Mapping
 
 from bleak.exc import BleakError
 
 from gateway import health
-from gateway.ble.collector import OnError
 from gateway.ble.healing import AdapterWatchdog, Remedy
-from gateway.ble.inventory import Inventory
-from gateway.ble.links import Links, OnEvent, Sink
-from gateway.ble.radio import Heard, OnHeard, Radio
+from gateway.ble.links import Links
+from gateway.ble.radio import Heard, OnHeard
+from gateway.ble.setup import Setup
 from gateway.ble.wearables import Wearables
 from gateway.ble.window import Window
-from gateway.clock.book import ClockBook
-from gateway.clock.system import Clock
-from gateway.config import BleSection
 from gateway.errors import AdapterError, LinkError, PairingError
-from gateway.model import Cursor
 
 _RETRY_S = 1.0
 _RETRY_MAX_S = 10.0
@@ -34,50 +28,18 @@ _MOST_REFUSED = 16
 
 
 class Bluetooth:
-    """All wearables, their radio, and the acts of the people who look after them.
+    """All wearables, their radio, and the acts of the people who look after them."""
 
-    `cursors` are those that are durable; `sink` takes (stream, readings, cursor): what it is given together must become
-    durable together. `on_event` takes (code, address, further details), see docs/bluetooth.md for the codes; `on_error`
-    takes each `DeviceError`, after which the rest goes on.
-    """
-
-    def __init__(
-        self,
-        radio: Radio,
-        inventory: Inventory,
-        config: BleSection,
-        cursors: Mapping[str, Cursor],
-        *,
-        sink: Sink,
-        on_event: OnEvent,
-        on_error: OnError,
-        clock: Clock,
-        book: ClockBook,
-    ) -> None:
-        self._radio = radio
-        self._inventory = inventory
-        self._config = config
-        self._on_event = on_event
-        self._on_error = on_error
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
         self._time_s = asyncio.get_running_loop().time
         self._changed = asyncio.Event()
         self._listeners: list[OnHeard] = []
         self._window = Window(self._refused)
         self._refused_at: dict[str, float] = {}
-        self._watchdog = AdapterWatchdog(silent_s=config.adapter_silent_s, now=self._time_s())
-        self.links = Links(
-            radio,
-            inventory,
-            config,
-            cursors,
-            sink=sink,
-            on_event=on_event,
-            on_error=on_error,
-            clock=clock,
-            book=book,
-            on_change=self._changed.set,
-        )
-        self.wearables = Wearables(radio, inventory, self.links, self._window, config, on_event=on_event, clock=clock)
+        self._watchdog = AdapterWatchdog(silent_s=setup.config.adapter_silent_s, now=self._time_s())
+        self.links = Links(setup, on_change=self._changed.set)
+        self.wearables = Wearables(setup, self.links, self._window)
         """What people do."""
         self.adapter_up: bool | None = None
         """Whether the adapter is in use; None: not tried yet."""
@@ -97,7 +59,7 @@ class Bluetooth:
         pause_s = _RETRY_S
         while True:
             try:
-                gone = await self._radio.open(self._window.ask)
+                gone = await self._setup.radio.open(self._window.ask)
             except AdapterError as error:
                 self._adapter(up=False, error=error)
                 await self._heal()
@@ -109,7 +71,7 @@ class Bluetooth:
             try:
                 await self._serve(gone)
             finally:
-                await self._radio.close()
+                await self._setup.radio.close()
             self._adapter(up=False, error=AdapterError("the adapter, bluetoothd or D-Bus has gone"))
 
     async def _serve(self, gone: asyncio.Future[None]) -> None:
@@ -125,9 +87,9 @@ class Bluetooth:
         self.adapter_trouble = None if error is None else str(error)
         if self.adapter_up is not up:
             self.adapter_up = up
-            self._on_event("adapter-up" if up else "adapter-down")
+            self._setup.on_event("adapter-up" if up else "adapter-down")
             if error:
-                self._on_error(error)
+                self._setup.on_error(error)
 
     @property
     def _listening(self) -> bool:
@@ -141,7 +103,7 @@ class Bluetooth:
                 await self._changed.wait()
                 continue
             try:
-                async with self._radio.scan(self._heard), asyncio.timeout(_RESCAN_S):
+                async with self._setup.radio.scan(self._heard), asyncio.timeout(_RESCAN_S):
                     while self._listening:
                         self._changed.clear()
                         await self._changed.wait()
@@ -150,7 +112,7 @@ class Bluetooth:
             except (BleakError, AdapterError, OSError, EOFError) as error:
                 if _cancelled():  # a scanner that cannot be stopped must not hide that
                     raise asyncio.CancelledError from error
-                self._on_error(LinkError(f"cannot listen: {error}"))
+                self._setup.on_error(LinkError(f"cannot listen: {error}"))
                 await asyncio.sleep(_RETRY_S)
 
     def _heard(self, heard: Heard) -> None:
@@ -188,7 +150,7 @@ class Bluetooth:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(max(_LOOK_S, self._config.adapter_silent_s / 8))
+            await asyncio.sleep(max(_LOOK_S, self._setup.config.adapter_silent_s / 8))
             await self._heal()
 
     async def _heal(self) -> None:
@@ -196,24 +158,26 @@ class Bluetooth:
         remedy = self._watchdog.look(self._time_s(), due=self.links.due and not self.links.up)
         if remedy is None:
             return
-        self._on_event(remedy.value)
+        self._setup.on_event(remedy.value)
         try:
             if remedy is Remedy.RESET:
-                await self._radio.reset()
+                await self._setup.radio.reset()
             else:
-                self._config.reset_request.write_text("")
+                self._setup.config.reset_request.write_text("")
         except AdapterError as error:
-            self._on_error(error)
+            self._setup.on_error(error)
         except OSError as error:
-            self._on_error(AdapterError(f"{self._config.reset_request}: cannot be written: {error.strerror}"))
+            self._setup.on_error(
+                AdapterError(f"{self._setup.config.reset_request}: cannot be written: {error.strerror}")
+            )
 
     def _refused(self, error: PairingError, address: str) -> None:
-        self._on_error(error)
+        self._setup.on_error(error)
         now = self._time_s()
         self._refused_at = {peer: at for peer, at in self._refused_at.items() if now - at < _REFUSED_EVERY_S}
         if address not in self._refused_at and len(self._refused_at) < _MOST_REFUSED:
             self._refused_at[address] = now
-            self._on_event("pairing-refused", address)
+            self._setup.on_event("pairing-refused", address)
 
     async def _save_now_and_then(self) -> None:
         while True:
@@ -222,9 +186,9 @@ class Bluetooth:
 
     def _save(self) -> None:
         try:
-            self._inventory.save()
+            self._setup.inventory.save()
         except OSError as error:
-            self._on_error(LinkError(f"what was seen of wearables cannot be noted: {error.strerror}"))
+            self._setup.on_error(LinkError(f"what was seen of wearables cannot be noted: {error.strerror}"))
 
 
 def _cancelled() -> bool:

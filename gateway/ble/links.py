@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -10,23 +10,18 @@ from bleak import BleakClient
 from bleak.exc import BleakError
 
 from gateway.ble import about
-from gateway.ble.collector import Backfill, Collector, OnError
+from gateway.ble.collector import Backfill, Collector
 from gateway.ble.guard import KEY_CHANGED, SERVICES_CHANGED, Guard, Last, Names, alone, identified
 from gateway.ble.healing import LinkMachine, LinkState
-from gateway.ble.inventory import Device, Identity, Inventory, Profile
+from gateway.ble.inventory import Device, Identity, Profile
 from gateway.ble.pairing import Security
 from gateway.ble.profiles import PROFILES, SPEAKS
 from gateway.ble.profiles.times import DeviceTimes
-from gateway.ble.radio import Heard, Radio, end
-from gateway.clock.book import ClockBook
-from gateway.clock.system import Clock
+from gateway.ble.radio import Heard, end
+from gateway.ble.setup import Setup
 from gateway.config import BleSection
 from gateway.errors import BondError, DeviceError, LinkError, OutboxFullError, QuarantineError
 from gateway.model import Cursor, Reading
-
-OnEvent = Callable[..., None]
-"""Takes (code, address, further details)."""
-Sink = Callable[[bytes, Sequence[Reading], Cursor | None], None]
 
 _UNHEARD_S = 300.0
 """A wearable that advertises to its bonded peer alone is not always heard: it is tried now and then all the same."""
@@ -51,39 +46,12 @@ class _Remembered:
 
 
 class Links:
-    """The links to all wearables of the inventory.
+    """The links to all wearables; `on_change` is told whenever the answer of `due` may have become another."""
 
-    `cursors` are those that are durable, at any time; `sink` takes (stream, readings, cursor): what it is given
-    together must become durable together. Where it raises `OutboxFullError`, the link is made anew and starts from
-    the durable cursor. `on_error` takes each `DeviceError`, after which the rest goes on. `on_change` is told whenever
-    the answer of `due` may have become another.
-    """
-
-    def __init__(
-        self,
-        radio: Radio,
-        inventory: Inventory,
-        config: BleSection,
-        cursors: Mapping[str, Cursor],
-        *,
-        sink: Sink,
-        on_event: OnEvent,
-        on_error: OnError,
-        clock: Clock,
-        book: ClockBook,
-        on_change: Callable[[], None],
-    ) -> None:
-        self._radio = radio
-        self._inventory = inventory
-        self._config = config
-        self._durable = cursors
-        self._cursors: dict[str, Cursor | None] = dict(cursors)
-        self._sink = sink
-        self._on_event = on_event
-        self._on_error = on_error
+    def __init__(self, setup: Setup, *, on_change: Callable[[], None]) -> None:
+        self._setup = setup
+        self._cursors: dict[str, Cursor | None] = dict(setup.cursors)
         self._on_change = on_change
-        self._clock = clock
-        self._book = book
         self._time_s = asyncio.get_running_loop().time
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -96,7 +64,7 @@ class Links:
         """By address, whether all that the wearable stores is here."""
         self.connecting = asyncio.Lock()
         """A controller makes one connection at a time; the others wait for their turn, in the order they came."""
-        for device in inventory.devices:
+        for device in setup.inventory.devices:
             self._reset(device)
 
     @property
@@ -118,7 +86,7 @@ class Links:
         """Serve until cancelled."""
         try:
             async with asyncio.TaskGroup() as self._group:
-                for device in self._inventory.devices:
+                for device in self._setup.inventory.devices:
                     self._start(device.address)
                 await asyncio.get_running_loop().create_future()
         finally:
@@ -130,23 +98,25 @@ class Links:
         task = self._tasks.pop(address, None)
         if task:
             task.cancel()
-        if address not in self._inventory:
+        if address not in self._setup.inventory:
             self._machines.pop(address, None)
             self.backfills.pop(address, None)
             self._remembered.pop(address, None)
         else:
-            self._reset(self._inventory.get(address))
+            self._reset(self._setup.inventory.get(address))
             self._start(address, after=task)
         self._on_change()
 
     def heard(self, heard: Heard) -> None:
         """A wearable is nearby."""
         if heard.address in self._machines:
-            device = self._inventory.get(heard.address)
-            self._inventory.seen(replace(device, last_seen_ms=self._clock.now_ms(), rssi_dbm=heard.rssi_dbm))
+            device = self._setup.inventory.get(heard.address)
+            self._setup.inventory.seen(
+                replace(device, last_seen_ms=self._setup.clock.now_ms(), rssi_dbm=heard.rssi_dbm)
+            )
             self._nearby[heard.address].set()
             if self._names.doubled(heard.address, heard.name, self._time_s()):
-                self._on_event("duplicate-address", heard.address)
+                self._setup.on_event("duplicate-address", heard.address)
 
     def _reset(self, device: Device) -> None:
         self._nearby.setdefault(device.address, asyncio.Event())
@@ -154,8 +124,8 @@ class Links:
         self.backfills.setdefault(device.address, Backfill.OPEN)
         self._machines[device.address] = LinkMachine(
             initial_state(device),
-            retry_max_s=self._config.retry_max_s,
-            silent_s=self._config.silent_s if device.profile in SPEAKS else None,
+            retry_max_s=self._setup.config.retry_max_s,
+            silent_s=self._setup.config.silent_s if device.profile in SPEAKS else None,
             jitter=lambda: random.uniform(0.5, 1.0),
         )
 
@@ -171,15 +141,15 @@ class Links:
         while machine.due:
             nearby = await self._wait(address, machine)
             try:
-                await self._session(self._inventory.get(address), machine, nearby=nearby)
+                await self._session(self._setup.inventory.get(address), machine, nearby=nearby)
             except QuarantineError as error:
-                self._on_error(error)
+                self._setup.on_error(error)
                 self._quarantine(address, machine, error)
             except BondError as error:
-                self._on_error(error)
+                self._setup.on_error(error)
                 self._enter(address, machine, machine.bond_lost)
             except DeviceError as error:
-                self._on_error(error)
+                self._setup.on_error(error)
                 self._enter(address, machine, machine.down)
             except asyncio.CancelledError:
                 machine.down(self._time_s())
@@ -199,9 +169,9 @@ class Links:
 
     async def _session(self, device: Device, machine: LinkMachine, *, nearby: bool) -> None:
         """One connection from first to last. Ends by a `DeviceError`."""
-        if not await self._radio.bonded(device.address):
+        if not await self._setup.radio.bonded(device.address):
             raise BondError(f"{device.address}: was paired, but its bond is missing here; pair it again")
-        if device.bond_mark and await self._radio.bond_mark(device.address) != device.bond_mark:
+        if device.bond_mark and await self._setup.radio.bond_mark(device.address) != device.bond_mark:
             raise QuarantineError(KEY_CHANGED, f"{device.address}: its bond is not the one that was made here")
         remembered = self._remembered[device.address]
         guard = Guard(device, remembered.readings)
@@ -212,20 +182,20 @@ class Links:
 
         def on_error(error: DeviceError) -> None:
             machine.heard(self._time_s())
-            self._on_error(error)
+            self._setup.on_error(error)
 
         collector = Collector(
             device,
-            PROFILES[device.profile](device.address, DeviceTimes(device.address, self._clock, self._book)),
+            PROFILES[device.profile](device.address, DeviceTimes(device.address, self._setup.clock, self._setup.book)),
             cursor=self._cursors.get(device.address),
             seen=remembered.records,
             sink=take,
             on_error=on_error,
             on_backfill=partial(self.backfills.__setitem__, device.address),
-            racp_timeout_s=self._config.racp_timeout_s,
-            now_ms=self._clock.now_ms,
+            racp_timeout_s=self._setup.config.racp_timeout_s,
+            now_ms=self._setup.clock.now_ms,
         )
-        timeout_s = self._config.connect_timeout_s
+        timeout_s = self._setup.config.connect_timeout_s
         try:
             client = await self.connect(device.address, collector.end, timeout_s if nearby else _UNHEARD_TRY_S)
             try:
@@ -240,7 +210,7 @@ class Links:
                 self._cursors[device.address] = collector.cursor
                 await end(client.disconnect())
         except OutboxFullError as error:
-            self._cursors[device.address] = self._durable.get(device.address)
+            self._cursors[device.address] = self._setup.cursors.get(device.address)
             remembered.records.clear()
             raise LinkError(f"{device.address}: asked again later for what it stores: {error}") from error
         except (BleakError, TimeoutError) as error:
@@ -249,21 +219,23 @@ class Links:
     async def connect(self, address: str, on_disconnect: Callable[[], None], timeout_s: float) -> BleakClient:
         """Connect when it is this one's turn. Raises as `Radio.connect`."""
         async with self.connecting:
-            return await self._radio.connect(address, timeout_s=timeout_s, on_disconnect=on_disconnect)
+            return await self._setup.radio.connect(address, timeout_s=timeout_s, on_disconnect=on_disconnect)
 
     async def _make_sure(self, device: Device, client: BleakClient) -> None:
         """Take nothing over a link that is weaker than its profile demands, nor from another wearable than it was."""
-        if min(device.bond, await self._radio.security(client)) < required_security(self._config, device.profile):
+        if min(device.bond, await self._setup.radio.security(client)) < required_security(
+            self._setup.config, device.profile
+        ):
             raise LinkError(f"{device.address}: the link is not authenticated")
         identity = self._identified(device, await about.identity(client))
         battery, features = await about.battery_pct(client), await about.features(client, device.profile)
-        known = self._inventory.get(device.address)
-        self._inventory.seen(
+        known = self._setup.inventory.get(device.address)
+        self._setup.inventory.seen(
             replace(known, battery_pct=known.battery_pct if battery is None else battery, features=features)
         )
         if identity != device.identity:
             try:
-                self._inventory.put(replace(self._inventory.get(device.address), identity=identity))
+                self._setup.inventory.put(replace(self._setup.inventory.get(device.address), identity=identity))
             except OSError as error:
                 raise LinkError(f"{device.address}: cannot be noted: {error.strerror}") from error
 
@@ -277,39 +249,39 @@ class Links:
             self._looked_twice.add(device.address)
             raise LinkError(f"{error}; they are looked at again before that counts") from error
         self._looked_twice.discard(device.address)
-        alone(device, identity, self._inventory.devices)
+        alone(device, identity, self._setup.inventory.devices)
         return identity
 
     def _hand_on(self, device: Device, guard: Guard, readings: Sequence[Reading], cursor: Cursor | None) -> None:
         """Readings to their streams; the cursor goes with the last of them, and without any it waits for the next."""
         routed = guard.route(readings)
         if routed.withheld:
-            self._on_event("withheld", device.address, routed.withheld)
+            self._setup.on_event("withheld", device.address, routed.withheld)
         last = next(reversed(routed.streams), None)
         for stream, own in routed.streams.items():
-            self._sink(stream, own, cursor if stream is last else None)
+            self._setup.sink(stream, own, cursor if stream is last else None)
 
     async def _listen(self, address: str, machine: LinkMachine, collector: Collector) -> None:
         """End a link on which nothing is said any more."""
         while machine.silent_at is not None:
             wait_s = machine.silent_at - self._time_s()
             if wait_s <= 0:
-                self._on_event("link-silent", address)
+                self._setup.on_event("link-silent", address)
                 collector.end()
                 return
             await asyncio.sleep(wait_s)
 
     def _quarantine(self, address: str, machine: LinkMachine, error: QuarantineError) -> None:
         """Until a person releases it; if the disk refuses, it is told apart again after the next start."""
-        device = replace(self._inventory.get(address), quarantine=error.reason)
+        device = replace(self._setup.inventory.get(address), quarantine=error.reason)
         if error.reason == KEY_CHANGED:  # nobody here knows what that bond is worth
             device = replace(device, bond=Security.NONE, bond_mark="")
         try:
-            self._inventory.put(device)
+            self._setup.inventory.put(device)
         except OSError as failure:
-            self._on_error(LinkError(f"{address}: cannot be noted: {failure.strerror}"))
+            self._setup.on_error(LinkError(f"{address}: cannot be noted: {failure.strerror}"))
         machine.state = LinkState.QUARANTINED
-        self._on_event("quarantined", address, error.reason)
+        self._setup.on_event("quarantined", address, error.reason)
         self._on_change()
 
     def _enter(self, address: str, machine: LinkMachine, change: Callable[[float], None]) -> None:
@@ -317,7 +289,7 @@ class Links:
         before = machine.state
         change(self._time_s())
         if machine.state is not before:
-            self._on_event(machine.state.value, address)
+            self._setup.on_event(machine.state.value, address)
         self._on_change()
 
 

@@ -12,43 +12,28 @@ from bleak.exc import BleakError
 
 from gateway.ble import about
 from gateway.ble.guard import DUPLICATE_SERIAL, alone, identified
-from gateway.ble.inventory import Device, Identity, Inventory, Profile
-from gateway.ble.links import Links, OnEvent, required_security
+from gateway.ble.inventory import Device, Identity, Profile
+from gateway.ble.links import Links, required_security
 from gateway.ble.pairing import Prompt, Security
-from gateway.ble.radio import Radio, end
+from gateway.ble.radio import end
+from gateway.ble.setup import Setup
 from gateway.ble.window import Window
-from gateway.clock.system import Clock
-from gateway.config import BleSection
 from gateway.errors import DeviceError, LinkError, PairingError, QuarantineError
 
 
 class Wearables:
     """The acts of a person, on top of what runs by itself."""
 
-    def __init__(
-        self,
-        radio: Radio,
-        inventory: Inventory,
-        links: Links,
-        window: Window,
-        config: BleSection,
-        *,
-        on_event: OnEvent,
-        clock: Clock,
-    ) -> None:
-        self._radio = radio
-        self._inventory = inventory
+    def __init__(self, setup: Setup, links: Links, window: Window) -> None:
+        self._setup = setup
         self._links = links
         self._window = window
-        self._config = config
-        self._on_event = on_event
-        self._clock = clock
 
     def get(self, address: str) -> Device:
         """Everything known of `address`."""
-        if address not in self._inventory:
+        if address not in self._setup.inventory:
             raise LinkError(f"{address}: is not a wearable of this gateway")
-        return self._inventory.get(address)
+        return self._setup.inventory.get(address)
 
     async def pair(self, address: str, profile: Profile) -> Device:
         """Open a window for `address`, pair within it, and take it into the inventory, assigned to nobody yet.
@@ -56,16 +41,16 @@ class Wearables:
         Takes as long as the person does, at most `ble.pairing_window_s`; meanwhile `prompted` and `answer`. A wearable
         that is here already keeps its assignment, if it is still the same one.
         """
-        known = self._inventory.get(address) if address in self._inventory else Device(address, profile)
-        if known.bond is not Security.NONE or await self._radio.bonded(address):
+        known = self._setup.inventory.get(address) if address in self._setup.inventory else Device(address, profile)
+        if known.bond is not Security.NONE or await self._setup.radio.bonded(address):
             raise PairingError(f"{address}: is paired already; unpair it first")
-        required = required_security(self._config, profile)
-        self._window.open(address, required=required, seconds=self._config.pairing_window_s)
-        self._on_event("pairing-opened", address)
+        required = required_security(self._setup.config, profile)
+        self._window.open(address, required=required, seconds=self._setup.config.pairing_window_s)
+        self._setup.on_event("pairing-opened", address)
         failed = False
         try:
-            async with asyncio.timeout(self._config.pairing_window_s):
-                client = await self._links.connect(address, lambda: None, self._config.connect_timeout_s)
+            async with asyncio.timeout(self._setup.config.pairing_window_s):
+                client = await self._links.connect(address, lambda: None, self._setup.config.connect_timeout_s)
                 try:
                     failed = True
                     device = await self._bond(client, known)
@@ -79,31 +64,31 @@ class Wearables:
         finally:
             self._window.close(failed=failed)
             if failed:
-                self._on_event("pairing-failed", address)
-        self._on_event("paired", address, device.bond.name.lower())
+                self._setup.on_event("pairing-failed", address)
+        self._setup.on_event("paired", address, device.bond.name.lower())
         if device.quarantine and not known.quarantine:
-            self._on_event("quarantined", address, device.quarantine)
+            self._setup.on_event("quarantined", address, device.quarantine)
         self._links.refresh(address)
         return device
 
     async def _bond(self, client: BleakClient, known: Device) -> Device:
         """A bond that is too weak, or of another wearable than it was, is not kept."""
         try:
-            level = self._window.check(await self._radio.pair(client))
+            level = self._window.check(await self._setup.radio.pair(client))
             device = replace(
                 known,
                 bond=level,
-                bond_mark=await self._radio.bond_mark(known.address),
+                bond_mark=await self._setup.radio.bond_mark(known.address),
                 identity=identified(known, await about.identity(client)),
-                last_seen_ms=self._clock.now_ms(),
+                last_seen_ms=self._setup.clock.now_ms(),
             )
             try:
-                alone(device, device.identity, self._inventory.devices)
+                alone(device, device.identity, self._setup.inventory.devices)
             except QuarantineError as error:
                 device = replace(device, quarantine=error.reason)
             self._put(device)
         except (DeviceError, BleakError):
-            await self._radio.unpair(known.address)
+            await self._setup.radio.unpair(known.address)
             raise
         return device
 
@@ -121,22 +106,22 @@ class Wearables:
         self._put(replace(device, bond=Security.NONE, bond_mark=""))
         self._links.refresh(address)
         await self._forget(address)
-        self._on_event("unpaired", address)
+        self._setup.on_event("unpaired", address)
 
     async def remove(self, address: str) -> None:
         """Forget the wearable altogether."""
         self.get(address)
         try:
-            self._inventory.remove(address)
+            self._setup.inventory.remove(address)
         except OSError as error:
             raise LinkError(f"{address}: cannot be removed: {error.strerror}") from error
         self._links.refresh(address)
         await self._forget(address)
-        self._on_event("removed", address)
+        self._setup.on_event("removed", address)
 
     async def _forget(self, address: str) -> None:
         try:
-            await self._radio.unpair(address)
+            await self._setup.radio.unpair(address)
         except BleakError as error:
             raise PairingError(f"{address}: its keys cannot be removed: {error}") from error
 
@@ -148,7 +133,7 @@ class Wearables:
         """
         device = self.get(address)
         stream = secrets.token_bytes(16)
-        since_ms = self._clock.utc_ms() if since_ms is None else since_ms
+        since_ms = self._setup.clock.utc_ms() if since_ms is None else since_ms
         if since_ms is None:
             raise LinkError(f"{address}: the time is not known yet, so say since when its records are this person's")
         if user is None:
@@ -157,7 +142,7 @@ class Wearables:
             users = dict(device.users) | {user: stream}
             device = replace(device, users=tuple(sorted(users.items())), since_ms=since_ms)
         self._put(device)
-        self._on_event("assigned", address, stream, user)
+        self._setup.on_event("assigned", address, stream, user)
         self._links.refresh(address)
         return stream
 
@@ -166,7 +151,7 @@ class Wearables:
         device = self.get(address)
         users = tuple(each for each in device.users if user is not None and each[0] != user)
         self._put(replace(device, stream=None if user is None else device.stream, users=users))
-        self._on_event("unassigned", address, user)
+        self._setup.on_event("unassigned", address, user)
         self._links.refresh(address)
 
     def rename(self, address: str, name: str) -> None:
@@ -183,11 +168,11 @@ class Wearables:
             raise LinkError(f"{address}: is not in quarantine")
         shares_serial = device.shares_serial or device.quarantine == DUPLICATE_SERIAL
         self._put(replace(device, quarantine=None, identity=Identity(), shares_serial=shares_serial))
-        self._on_event("released", address, device.quarantine)
+        self._setup.on_event("released", address, device.quarantine)
         self._links.refresh(address)
 
     def _put(self, device: Device) -> None:
         try:
-            self._inventory.put(device)
+            self._setup.inventory.put(device)
         except OSError as error:
             raise LinkError(f"{device.address}: cannot be noted: {error.strerror}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.inventory import Inventory
+from gateway.ble.setup import Setup
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
@@ -51,15 +52,17 @@ async def main(state: Path, socket: Path) -> None:
     radio = VirtualRadio(socket, state / "bonds.json")
     config = BleSection(adapter=f"virtual:{socket}", connect_timeout_s=2.0, retry_max_s=0.3, racp_timeout_s=5.0)
     bluetooth = Bluetooth(
-        radio,
-        Inventory.load(state / "devices.json"),
-        config,
-        cursors,
-        sink=sink,
-        on_event=lambda *event: write({"event": event[0], "records": [], "cursor": None}),
-        on_error=lambda error: write({"error": str(error), "records": [], "cursor": None}),
-        clock=Clock.start("system", not_before_ms=0),
-        book=ClockBook.load(state / "clocks.json"),
+        Setup(
+            radio=radio,
+            inventory=Inventory.load(state / "devices.json"),
+            config=config,
+            cursors=cursors,
+            sink=sink,
+            on_event=lambda *event: write({"event": event[0], "records": [], "cursor": None}),
+            on_error=lambda error: write({"error": str(error), "records": [], "cursor": None}),
+            clock=Clock.start("system", not_before_ms=0),
+            book=ClockBook.load(state / "clocks.json"),
+        )
     )
     await bluetooth.run()
 

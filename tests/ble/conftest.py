@@ -11,6 +11,7 @@ import pytest
 from gateway.ble.bluetooth import Bluetooth
 from gateway.ble.inventory import Inventory
 from gateway.ble.pairing import Prompt
+from gateway.ble.setup import Setup
 from gateway.clock.book import ClockBook
 from gateway.clock.system import Clock
 from gateway.config import BleSection
@@ -69,15 +70,17 @@ class Gateway:
         self.errors: list[DeviceError] = []
         self.inventory = inventory
         self.bluetooth = Bluetooth(
-            radio,
-            inventory,
-            config,
-            cursors,
-            sink=self._sink,
-            on_event=self._on_event,
-            on_error=self.errors.append,
-            clock=clock,
-            book=book,
+            Setup(
+                radio=radio,
+                inventory=inventory,
+                config=config,
+                cursors=cursors,
+                sink=self._sink,
+                on_event=self._on_event,
+                on_error=self.errors.append,
+                clock=clock,
+                book=book,
+            )
         )
         self.wearables = self.bluetooth.wearables
         self.task = asyncio.create_task(self.bluetooth.run())
