@@ -17,7 +17,7 @@ from gateway.lab.radio import VirtualRadio
 from .conftest import Gateway, Ward, until
 
 COUNT = 32
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class Turns(VirtualRadio):

@@ -21,7 +21,7 @@ from gateway.lab.devices import CGM_ADDRESS
 
 from .conftest import gateway_with
 
-EXAMPLES = int(os.environ.get("API_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("API_EXAMPLES", "4"))
 STREAMS = tuple(route.path for route in ROUTES if route.streams)
 
 
