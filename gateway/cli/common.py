@@ -32,7 +32,7 @@ _EXTRAS = {
 def run(parser: argparse.ArgumentParser) -> int:
     """Parse the command line, run its command, and tell an error in one line.
 
-    Exit status: what the command says; 2 for whatever a person has to mend; 130 after Ctrl-C.
+    Exit status: what the command says; 2 for whatever a person has to mend; 130 after Ctrl-C; 1 if nobody reads on.
     """
     arguments = parser.parse_args()
     command: Command = arguments.command
@@ -46,6 +46,9 @@ def run(parser: argparse.ArgumentParser) -> int:
             raise
         print(f"{parser.prog}: {error.name} is missing; install iomt-gateway[{extra}]", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -1,7 +1,6 @@
 """`iomt-gateway decode`: what a characteristic's octets mean."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 
@@ -45,12 +44,8 @@ def _decode(arguments: argparse.Namespace) -> int:
 
     e2e_crc = _E2E_CRC[arguments.e2e_crc]
     if arguments.characteristic == _STDIN and arguments.hex is None:
-        try:
-            for line in _lines():
-                print(decode_line(line, e2e_crc=e2e_crc), flush=True)
-        except BrokenPipeError:  # whoever read has enough, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
-            return 1
+        for line in _lines():
+            print(decode_line(line, e2e_crc=e2e_crc), flush=True)
         return 0
     if arguments.hex is None:
         raise ConfigError("give the octets as HEX, or `-` alone to read lines from standard input")

@@ -13,6 +13,7 @@ _GROUPS: Final = {
     "status": "status",
     "doctor": "doctor",
     "devices": "devices",
+    "watch": "watch",
     "audit": "audit_log",
     "config": "config",
     "certs": "certs",

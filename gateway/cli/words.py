@@ -31,6 +31,31 @@ STATES: Final = {
 }
 """By `ble.healing.LinkState`."""
 
+HAPPENED: Final = {
+    "start": "the gateway has started",
+    "link-up": "linked",
+    "link-down": "the link ended",
+    "link-silent": "linked and silent; the link is made anew",
+    "paired": "paired",
+    "pairing-opened": "a person pairs it",
+    "pairing-failed": "the pairing came to nothing",
+    "unpaired": "unpaired",
+    "removed": "removed",
+    "pairing-refused": "SECURITY: it asked to pair, and nobody had opened a window for it",
+    "bond-lost": "SECURITY: it has lost its pairing",
+    "quarantined": "SECURITY: quarantined",
+    "security": "SECURITY",
+    "released": "out of quarantine",
+    "assigned": "assigned to a new stream",
+    "unassigned": "assigned to nobody",
+    "withheld": "readings of somebody else withheld",
+    "adapter-up": "the Bluetooth adapter is in use",
+    "adapter-down": "the Bluetooth adapter cannot be used",
+    "adapter-reset": "nothing was heard for too long: the adapter is reset",
+    "adapter-reset-unit": "nothing was heard for too long: the adapter is reset by the root unit",
+}
+"""By the code of an event."""
+
 _STRONG_DBM, _FAIR_DBM = -65, -80
 _MG_DL_OF_MMOL_L = 18.016
 """Glucose: 180.16 g/mol."""
