@@ -87,7 +87,7 @@ def nearby(found: Sequence[api.Found], *, numbered: bool = False) -> Iterator[st
             each.name or "-",
             ", ".join(map(words.kind, each.profiles)),
             words.signal(each.rssi_dbm),
-            "known" if each.known else "new",
+            "known" if each.known else "" if numbered else "new",
         )
         for each in found
     ]
