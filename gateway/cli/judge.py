@@ -47,6 +47,8 @@ class Finding:
     says: str
     todo: str = ""
     """What a person does about it; empty if there is nothing."""
+    address: str = ""
+    """Of the wearable that it is about."""
 
 
 def worst(findings: Sequence[Finding]) -> Level:
@@ -92,7 +94,7 @@ def _outbox(status: api.Status) -> Finding:
     years = status.card_years
     if years is not None and years < _CARD_YEARS:
         return Finding(Level.AMBER, "disk", f"at this pace a card lasts {years:g} years", "docs/sizing.md")
-    return Finding(Level.GREEN, "disk", f"{status.records_sealed:,} readings and events kept since the start")
+    return Finding(Level.GREEN, "disk", f"{words.count(status.records_sealed, 'record')} kept since the start")
 
 
 def _clock(status: api.Status) -> Finding:
@@ -132,7 +134,7 @@ def _wearable(wearable: api.Wearable) -> Iterator[Finding]:
     yield link(wearable)
     if known.battery_pct is not None and known.battery_pct < _BATTERY_PCT and now.state in ("link-up", "link-down"):
         says = f"its battery is at {known.battery_pct} %"
-        yield Finding(Level.AMBER, name, says, f"charge it or change its battery ({address})")
+        yield Finding(Level.AMBER, name, says, f"charge it or change its battery ({address})", address)
 
 
 def link(wearable: api.Wearable) -> Finding:
@@ -142,22 +144,23 @@ def link(wearable: api.Wearable) -> Finding:
     match now.state:
         case "link-up":
             fetching = ", its stored records are being fetched" if now.backfill == "open" else ""
-            return Finding(Level.GREEN, name, f"linked{fetching}")
+            return Finding(Level.GREEN, name, f"linked{fetching}", address=address)
         case "quarantined":
             says = f"quarantined: {known.quarantine}"
             todo = f"nothing is taken from it; look at it: {_DEVICES} show {address}"
-            return Finding(Level.RED, name, says, todo)
+            return Finding(Level.RED, name, says, todo, address)
         case "bond-lost":
             todo = f"{_DEVICES} unpair {address} --yes, then {_DEVICES} pair {address}"
-            return Finding(Level.RED, name, "it has lost its pairing", todo)
+            return Finding(Level.RED, name, "it has lost its pairing", todo, address)
         case "unpaired":
-            return Finding(Level.AMBER, name, "not paired", f"{_DEVICES} pair {address}")
+            return Finding(Level.AMBER, name, "not paired", f"{_DEVICES} pair {address}", address)
         case "unassigned":
             todo = f"nothing is taken from it until you say whose it is: {_DEVICES} assign {address}"
-            return Finding(Level.AMBER, name, "assigned to nobody", todo)
+            return Finding(Level.AMBER, name, "assigned to nobody", todo, address)
     age = words.age_s(known.last_seen_ms)
     heard = "never heard" if age is None else f"last heard {words.lasting(age)} ago"
     if known.profile not in SPEAKS:
-        return Finding(Level.GREEN, name, f"waits for the next measurement; {heard}")
+        return Finding(Level.GREEN, name, f"waits for the next measurement; {heard}", address=address)
     level = Level.RED if age is None or age > _UNHEARD_S else Level.AMBER
-    return Finding(level, name, f"not linked, {heard}", "is it worn, charged, and within a few metres of this box?")
+    todo = "is it worn, charged, and within a few metres of this box?"
+    return Finding(level, name, f"not linked, {heard}", todo, address)

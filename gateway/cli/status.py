@@ -22,6 +22,8 @@ STATUS: Final = TypeAdapter(api.Status)
 IDENTITY: Final = TypeAdapter(api.Identity)
 _ABOUT = 16
 _INDENT = 7
+_ROWS = 20
+"""So that it is one screen of 24."""
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -33,7 +35,9 @@ def add_parser(commands: common.Subparsers) -> None:
         " attention; 2 red: something does not work, or the gateway does not answer.",
     )
     status.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE", help=common.DEFAULT)
-    status.add_argument("--all", action="store_true", help="also each wearable that is well")
+    status.add_argument(
+        "--all", action="store_true", help="also each wearable that is well, on as many lines as it takes"
+    )
     status.add_argument("--json", action="store_true", help="one line of JSON")
     status.set_defaults(command=_status)
 
@@ -54,25 +58,32 @@ def _status(arguments: argparse.Namespace) -> int:
         told = [{**asdict(each), "level": each.level.word} for each in findings]
         print(json.dumps({"level": worst(findings).word, "findings": told, **asdict(status)}))
     else:
-        print("\n".join(_screen(status, findings, wearables, everything=arguments.all)))
+        print("\n".join(_screen(status, findings, everything=arguments.all)))
     return worst(findings)
 
 
-def _screen(
-    status: api.Status, findings: Sequence[Finding], wearables: Sequence[api.Wearable], *, everything: bool
-) -> Iterator[str]:
+def _screen(status: api.Status, findings: Sequence[Finding], *, everything: bool) -> Iterator[str]:
     level = worst(findings)
     running = f"version {status.version}, running for {words.lasting(status.uptime_s)}"
     yield f"{status.gateway}: {styled(level.word, STYLES[level])}  ({running})"
     yield ""
-    names = {words.called(each.known) for each in wearables}
-    well = [each for each in findings if each.about in names and each.level is Level.GREEN and not everything]
-    for finding in findings:
-        if finding not in well:
-            yield from lines(finding)
-    if well:
-        says = words.count(len(well), "wearable") + (" linked or waiting" if len(well) > 1 else f": {well[0].about}")
-        yield from lines(Finding(Level.GREEN, "wearables", says))
+    of_box = [each for each in findings if not each.address]
+    of_wearables = sorted((each for each in findings if each.address), key=lambda each: -each.level)
+    shown = [line for each in of_box for line in lines(each)]
+    for no, finding in enumerate(of_wearables):
+        more = list(lines(finding))
+        if not everything and (finding.level is Level.GREEN or len(shown) + len(more) > _ROWS):
+            shown += lines(_rest(of_wearables[no:]))
+            break
+        shown += more
+    yield from shown
+
+
+def _rest(findings: Sequence[Finding]) -> Finding:
+    """What is not told of wearables one by one."""
+    well = worst(findings) is Level.GREEN
+    says = f"{words.count(len(findings), 'wearable')} linked, or waiting for a reading"
+    return Finding(worst(findings), "wearables", says if well else f"{len(findings)} more: iomt-gateway status --all")
 
 
 def lines(finding: Finding) -> Iterator[str]:
@@ -83,4 +94,4 @@ def lines(finding: Finding) -> Iterator[str]:
     yield f"{word}  {about}  {first.lstrip()}"
     yield from more
     if finding.todo:
-        yield wrapped(f"-> {terminal.plain(finding.todo)}", indent=_INDENT + _ABOUT + 2)
+        yield from wrapped(f"-> {terminal.plain(finding.todo)}", indent=_INDENT).splitlines()

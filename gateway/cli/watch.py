@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from gateway.cli import common, terminal, words
-from gateway.cli.judge import STYLES, judge, worst
+from gateway.cli.judge import STYLES, judge, link, worst
 from gateway.cli.terminal import Style, styled
 from gateway.cli.wearables import WEARABLES, listing
 from gateway.config import GatewayConfig, load
@@ -166,7 +166,8 @@ class Screen(View):
 
     def status(self, status: api.Status, wearables: tuple[api.Wearable, ...]) -> None:
         """The upper half."""
-        self._status, self._wearables, self._away = status, wearables, False
+        self._status, self._away = status, False
+        self._wearables = tuple(sorted(wearables, key=lambda each: -link(each).level))
         self._draw()
 
     def event(self, event: dict[str, Any]) -> None:

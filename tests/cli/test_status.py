@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import status
+from gateway.cli.judge import Finding, Level
 from gateway.config import ControlSection
 from gateway.control import client
 
 from .conftest import Bedside, lines_fit
+from .test_judge import status as a_status
 
 
 async def test_one_screen_says_what_is_wrong_and_what_to_do_and_the_exit_status_the_worst(bedside: Bedside) -> None:
@@ -114,3 +117,16 @@ def test_whoever_joined_a_group_after_the_login_is_told_to_log_in_again(monkeypa
     assert client._joining(control) == "you joined the group nurses after you logged in: log out and in again"
     monkeypatch.setattr(os, "getgroups", lambda: [54_321])
     assert "usermod" in client._joining(control)
+
+
+def test_many_wearables_in_trouble_are_one_screen_too_the_worst_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    findings = [Finding(Level.GREEN, "uplink", "online")]
+    findings += [Finding(Level.AMBER, f"bed {no}", "not linked", "is it worn?", f"{no}") for no in range(30)]
+    findings += [Finding(Level.RED, "bed 30", "it has lost its pairing", "pair it", "30")]
+    findings += [Finding(Level.GREEN, "bed 31", "linked", "", "31")]
+    lines = list(status._screen(a_status(), findings, everything=False))
+    assert len(lines) <= 24
+    assert lines[3] == "red    bed 30            it has lost its pairing"
+    assert lines[-1] == "amber  wearables         23 more: iomt-gateway status --all"
+    assert len(list(status._screen(a_status(), findings, everything=True))) == 2 + 1 + 62 + 1
