@@ -92,11 +92,10 @@ class Dialogue:
         self._since_ms = since_ms
         self._known: api.Wearable | None = None
         """As it was before; None: it was new."""
-        self.undoing = False
-        self._begun = False
+        self._address: str | None = None
+        """Of what is to be undone if this does not come to its end."""
         self._complete = False
-        self._paired: str | None = None
-        """The address of what is to be undone if this does not come to its end."""
+        self.undoing = False
         self._assigned = False
 
     async def run(self, window_s: float) -> int:
@@ -183,7 +182,7 @@ class Dialogue:
     async def _bond(self, address: str, profile: str | None, window_s: float) -> api.Wearable:
         """Pair it, with what the person compares or types."""
         person = self._person
-        self._begun = True
+        self._address = address
         person.tell(f"Pairing with {address}. If it asks whether it may, say yes on it.")
         body = {"address": address, "profile": profile}
         pairing = asyncio.create_task(
@@ -202,7 +201,6 @@ class Dialogue:
             wearable = await pairing
         finally:
             pairing.cancel()
-        self._paired = address
         facts = wearable.known
         serial = f", serial number {terminal.plain(facts.identity.serial)}" if facts.identity.serial else ""
         what = words.make_and_model(facts) or words.kind(facts.profile)
@@ -325,15 +323,15 @@ class Dialogue:
     async def _undo(self) -> None:
         """Leave nothing half done. Tells what it came to, and raises nothing."""
         self.undoing = True
-        person, address = self._person, self._paired
+        person, address = self._person, self._address
         if address is None:
-            if self._begun:
-                with suppress(OSError):  # the terminal has gone
-                    person.tell("\nNothing was paired.")
             return
         path = f"/v1/devices/{address}"
         try:
-            if self._known is None and await self._removed(path):
+            present = await self._daemon.get("/v1/devices", WEARABLES)
+            if not any(each.known.address == address and each.known.bond.name != "NONE" for each in present):
+                done = "Nothing was paired."
+            elif self._known is None and await self._removed(path):
                 done = "Undone: it is as if it had never been paired here."
             else:
                 if self._assigned:
@@ -342,8 +340,8 @@ class Dialogue:
                 done = "Undone: it is in the list, but not paired."
         except GatewayError as error:
             done = f"It could not be undone: {error}\nLater: iomt-gateway devices unpair {address} --yes"
-        person.event("undone", address=address, message=done)
-        with suppress(OSError):  # as above
+        with suppress(OSError):  # the terminal has gone
+            person.event("undone", address=address, message=done)
             person.tell(f"\n{done}", Style.AMBER)
 
     async def _removed(self, path: str) -> bool:
