@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bleak import BleakClient
 from bleak.backends.scanner import AdvertisementData
 
+from gateway.ble.makers import maker
 from gateway.ble.pairing import Prompt, Security
 
 ENDING_S = 5.0
@@ -30,12 +31,14 @@ class Heard:
     services: frozenset[int]
     """16-bit UUIDs."""
     rssi_dbm: int
+    make: str | None = None
+    """Whose data it carries, if that is a maker of health devices."""
 
     @classmethod
     def of(cls, address: str, data: AdvertisementData) -> "Heard":
         """From bleak's."""
         services = frozenset(int(uuid[4:8], 16) for uuid in data.service_uuids if uuid.endswith(_SIG_UUID))
-        return cls(address, data.local_name, services, data.rssi)
+        return cls(address, data.local_name, services, data.rssi, maker(data.manufacturer_data))
 
 
 OnHeard = Callable[[Heard], None]

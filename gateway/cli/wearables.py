@@ -72,6 +72,14 @@ def listing(wearables: Sequence[api.Wearable]) -> Iterator[str]:
     return terminal.table(head, rows, flexible=1)
 
 
+def _what(found: api.Found) -> str:
+    """Make and model; what it calls itself, where it does not tell the model yet."""
+    called = found.model or found.name or ""
+    make = found.make or ""
+    told = called if called.casefold().startswith(make.casefold()) else f"{make} {called}".strip()
+    return told or "-"
+
+
 async def scan(daemon: Client, seconds: float) -> tuple[api.Found, ...]:
     """Listen, with progress. Raises `ControlError`."""
     async with terminal.progress("Listening for wearables", seconds):
@@ -80,11 +88,11 @@ async def scan(daemon: Client, seconds: float) -> tuple[api.Found, ...]:
 
 def nearby(found: Sequence[api.Found], *, numbered: bool = False) -> Iterator[str]:
     """A table of what a scan heard."""
-    head = ("ADDRESS", "NAME", "KIND", "SIGNAL", "")
+    head = ("ADDRESS", "MAKE AND MODEL", "KIND", "SIGNAL", "")
     rows = [
         (
             each.address,
-            each.name or "-",
+            _what(each),
             ", ".join(map(words.kind, each.profiles)),
             words.signal(each.rssi_dbm),
             "known" if each.known else "" if numbered else "new",

@@ -139,13 +139,16 @@ class Acts:
     async def scan(self, call: Call) -> tuple[api.Found, ...]:
         """Health wearables nearby, the nearest first."""
         heard = await self._bluetooth.scan(call.body.seconds)
+        known = {each.address: each.identity for each in self._inventory.devices}
         found = tuple(
             api.Found(
                 each.address,
                 each.name,
+                (known[each.address].make if each.address in known else "") or each.make,
+                (known[each.address].model if each.address in known else "") or None,
                 tuple(sorted(health.SERVICES[service] for service in each.services & health.SERVICES.keys())),
                 each.rssi_dbm,
-                each.address in self._inventory,
+                each.address in known,
             )
             for each in heard
         )

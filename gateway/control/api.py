@@ -74,6 +74,10 @@ class Found:
 
     address: str
     name: str | None
+    make: str | None
+    """Who made it, as it advertises, or as it said when it was paired."""
+    model: str | None
+    """As it said when it was paired."""
     profiles: tuple[str, ...]
     rssi_dbm: int
     known: bool

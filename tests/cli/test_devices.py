@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from gateway.cli import terminal
+from gateway.cli import terminal, wearables
+from gateway.control import api
 from gateway.control.audit import verify
 from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS
 
@@ -113,6 +114,23 @@ async def test_without_wearables_everything_says_how_to_get_one(ward: Bedside) -
         await ward.run("devices", "remove", device, "--yes")
     assert (await ward.run("devices", "list")).out == "There are no wearables yet. Next: iomt-gateway devices pair\n"
     assert "no wearables yet; iomt-gateway devices pair" in (await ward.run("devices", "show", "x")).err
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "model", "told"),
+    [
+        ("Contour7830", "Ascensia", None, "Ascensia Contour7830"),
+        ("meter+0815", "Roche", "Accu-Chek Guide", "Roche Accu-Chek Guide"),
+        ("OMRON BLEsmart", "Omron", None, "OMRON BLEsmart"),
+        ("Virtual", None, None, "Virtual"),
+        (None, None, None, "-"),
+    ],
+)
+async def test_what_is_near_goes_by_make_and_model_as_far_as_they_are_told(
+    name: str | None, make: str | None, model: str | None, told: str
+) -> None:
+    found = api.Found(GLS_ADDRESS, name, make, model, ("gls",), -50, False)  # noqa: FBT003 - its fields in order
+    assert list(wearables.nearby([found]))[1].split("  ")[1] == told
 
 
 async def test_a_table_cuts_the_flexible_column_and_counts_wide_characters(monkeypatch: pytest.MonkeyPatch) -> None:
