@@ -54,7 +54,7 @@ PACKAGES = (
         units=("iomt-gateway.service", "iomt-adapter-reset.path"),
         further_units=("iomt-adapter-reset.service",),
         helpers=("iomt-adapter-reset", "iomt-backoff"),
-        examples=("gateway.toml",),
+        examples=("gateway.toml", "grafana/iomt-gateway.json"),
     ),
     Package(
         name="iomt-receiver",
@@ -71,7 +71,13 @@ PACKAGES = (
         units=("iomt-receiver.service", "iomt-ca.service", "iomt-broker.service"),
         further_units=("iomt-api.service",),
         helpers=("iomt-backoff",),
-        examples=("receiver.toml", "prometheus/prometheus.yml", "prometheus/rules.yml", "nats/node.conf"),
+        examples=(
+            "receiver.toml",
+            "prometheus/prometheus.yml",
+            "prometheus/rules.yml",
+            "grafana/iomt-receiver.json",
+            "nats/node.conf",
+        ),
     ),
 )
 

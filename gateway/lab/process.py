@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from gateway.errors import GatewayError
 
-_READY_S = 30.0
+_READY_S = 180.0
+"""Under emulation of another processor a start takes a minute."""
 
 
 class Child:
