@@ -66,7 +66,8 @@ def _describe(package: Package, architecture: str, root: Path, full_version: str
         description=package.description,
     )
     (debian / "control").write_text(control)
-    values = {"NAME": package.name, "UNITS": " ".join(package.units)}
+    units = (*package.units, *package.further_units)
+    values = {"NAME": package.name, "UNITS": " ".join(package.units), "ALL": " ".join(units)}
     for script in ("postinst", "prerm", "postrm"):
         text = (_TEMPLATES / script).read_text() + (_TEMPLATES / f"{package.name}.{script}").read_text()
         (debian / script).write_text(Template(text).substitute(values))

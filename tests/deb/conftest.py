@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="session")
-def box(packages: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def box(packages: Built) -> Iterator[Container]:
     if reason := container.missing():
         pytest.skip(reason)
 
@@ -59,7 +60,8 @@ def box(packages: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         shutil.copytree(packages.directory, root / "debs")
         image.install(("bumble",), root / LAB.lstrip("/"))
 
-    with container.booted(tmp_path_factory.mktemp("nspawn"), bring) as running:
+    # Not below pytest's own directory: PostgreSQL's account has to get in.
+    with tempfile.TemporaryDirectory() as scratch, container.booted(Path(scratch), bring) as running:
         yield running
 
 

@@ -67,6 +67,12 @@ def test_manual_and_completions_are_in_it(package: Package, tree: Path) -> None:
     assert package.name in (tree / f"usr/share/bash-completion/completions/{package.name}").read_text()
 
 
+def test_every_unit_is_stopped_for_an_upgrade(package: Package, packages: Built) -> None:
+    command = ("dpkg-deb", "--info", packages.file(package.name), "prerm")
+    script = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert all(unit in script for unit in (*package.units, *package.further_units))
+
+
 def test_nothing_tells_where_it_was_built(tree: Path) -> None:
     scratch = str(Path(tempfile.gettempdir(), "tmp")).encode()
     for path in tree.rglob("*.pyc"):
