@@ -4,17 +4,18 @@ import argparse
 import asyncio
 import datetime as dt
 import json
-import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from gateway.cli import common
+from gateway.cli.terminal import Style, plain, styled, wrapped
 from gateway.control.doctor.findings import Finding, Level
 
-_COLUMNS = 80
-_INDENT = 6
+_STYLES: Final = {Level.OK: Style.GREEN, Level.WARN: Style.AMBER, Level.FAIL: Style.RED}
+_INDENT: Final = 6
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -67,12 +68,14 @@ def _tell(findings: Sequence[Finding], *, as_json: bool) -> int:
         )
     else:
         for each in findings:
-            print(_wrapped(f"{each.level.upper():4}  {each.check}: {each.evidence}"))
-            if each.fix:
-                print(_wrapped(f"{'':{_INDENT}}-> {each.fix}"))
+            print("\n".join(_lines(each)))
         print(f"{counts[Level.OK]} ok, {counts[Level.WARN]} to look at, {counts[Level.FAIL]} to mend")
     return 1 if counts[Level.FAIL] else 0
 
 
-def _wrapped(line: str) -> str:
-    return textwrap.fill(line, _COLUMNS, subsequent_indent=" " * (_INDENT + 3), break_long_words=False)
+def _lines(finding: Finding) -> Iterator[str]:
+    first, *more = wrapped(plain(f"{finding.check}: {finding.evidence}"), indent=_INDENT).splitlines()
+    yield styled(f"{finding.level.upper():{_INDENT - 2}}", _STYLES[finding.level]) + "  " + first.lstrip()
+    yield from more
+    if finding.fix:
+        yield wrapped(f"-> {plain(finding.fix)}", indent=_INDENT)

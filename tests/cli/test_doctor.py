@@ -1,22 +1,42 @@
-"""`iomt-gateway doctor` as a person runs it, with the daemon down; beside a running one: tests/prometheus."""
+"""`iomt-gateway doctor` as a person runs it, with the daemon down; beside a running one: tests/nspawn."""
 
 import json
-import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from gateway.cli import common, gateway, receiver
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.site import free_port, write_configurations
 from gateway.receiver.fleet import new_recipient_key
 from gateway.receiver.sqlite import SqliteStore
 
 
-def run(*arguments: str, program: str = "gateway") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"gateway.cli.{program}", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str, program: str = "gateway") -> Done: ...
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command, in this process: it ends as `main` would."""
+
+    def run(*arguments: str, program: str = "gateway") -> Done:
+        monkeypatch.setattr(sys, "argv", [f"iomt-{program}", "doctor", *arguments])
+        status = common.run((gateway if program == "gateway" else receiver).parser())
+        return Done(status, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture
@@ -29,7 +49,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_works_with_the_daemon_down_and_says_what_to_mend(path: Path) -> None:
+def test_it_works_with_the_daemon_down_and_says_what_to_mend(run: Run, path: Path) -> None:
     done = run("--config", str(path))
     assert done.stderr == ""
     assert done.returncode == 1, "no broker listens"
@@ -38,11 +58,11 @@ def test_it_works_with_the_daemon_down_and_says_what_to_mend(path: Path) -> None
     assert any(line.startswith("FAIL  broker localhost:") for line in lines)
     assert any(line.startswith("OK    permissions: ") for line in lines)
     assert any("not audited" in line for line in lines)
-    assert all(len(line) <= 80 for line in lines if " " in line.strip()), "80 columns"
+    assert all(len(line) <= 80 for line in lines), "80 columns"
     assert not any(" clean" in line for line in lines)
 
 
-def test_for_programs_each_finding_has_level_evidence_and_fix(path: Path) -> None:
+def test_for_programs_each_finding_has_level_evidence_and_fix(run: Run, path: Path) -> None:
     done = run("--config", str(path), "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 1
@@ -53,7 +73,7 @@ def test_for_programs_each_finding_has_level_evidence_and_fix(path: Path) -> Non
         assert bool(each["fix"]) is (each["level"] != "ok")
 
 
-def test_a_wrong_configuration_is_a_finding_and_the_rest_is_examined(path: Path) -> None:
+def test_a_wrong_configuration_is_a_finding_and_the_rest_is_examined(run: Run, path: Path) -> None:
     path.write_text(path.read_text() + "\n[colour]\n")
     done = run("--config", str(path))
     assert done.returncode == 1
@@ -62,7 +82,7 @@ def test_a_wrong_configuration_is_a_finding_and_the_rest_is_examined(path: Path)
     assert "clock: " in done.stdout
 
 
-def test_versions_are_held_against_a_snapshot_of_advisories(path: Path, tmp_path: Path) -> None:
+def test_versions_are_held_against_a_snapshot_of_advisories(run: Run, path: Path, tmp_path: Path) -> None:
     affected = [{"package": {"ecosystem": "PyPI", "name": "h11"}, "ranges": []}]
     affected[0]["ranges"] = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}]  # type: ignore[typeddict-item] # JSON
     entry = {"id": "GHSA-h11", "modified": "2026-11-20T00:00:00Z", "summary": "bad chunks", "affected": affected}
@@ -77,21 +97,21 @@ def test_versions_are_held_against_a_snapshot_of_advisories(path: Path, tmp_path
     assert "nowhere.zip: cannot be read" in done.stderr
 
 
-def levels(*arguments: str) -> dict[str, str]:
+def levels(run: Run, *arguments: str) -> dict[str, str]:
     told = json.loads(run("--json", *arguments, program="receiver").stdout)
     return {each["check"]: each["level"] for each in told["findings"]}
 
 
-def test_a_receiver_is_examined_too(path: Path) -> None:
+def test_a_receiver_is_examined_too(run: Run, path: Path) -> None:
     config = path.with_name("receiver.toml")
     config.write_text(config.read_text().replace("localhost:8883", f"localhost:{free_port()}"))
     arguments = ("--config", str(config))
-    found = levels(*arguments)
+    found = levels(run, *arguments)
     assert (found["store"], found["incarnation"], found["disk"]) == ("fail", "warn", "fail"), "nothing was made yet"
     state = path.with_name("receiver-state")
     state.mkdir(mode=0o700)
     SqliteStore.open(state).close()
-    found = levels(*arguments)
+    found = levels(run, *arguments)
     assert [found[each] for each in ("configuration", "store", "incarnation", "disk", "key list", "signers")] == [
         "ok"
     ] * 6
@@ -100,7 +120,7 @@ def test_a_receiver_is_examined_too(path: Path) -> None:
     assert found[connect] == "fail"
 
 
-def test_a_receiver_that_cannot_open_what_gateways_seal_fails(path: Path) -> None:
+def test_a_receiver_that_cannot_open_what_gateways_seal_fails(run: Run, path: Path) -> None:
     _, line = new_recipient_key()
     path.with_name("recipient.key").write_bytes(line)
     done = run("--config", str(path.with_name("receiver.toml")), program="receiver")

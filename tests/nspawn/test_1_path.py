@@ -7,8 +7,9 @@ import time
 import pytest
 
 from tests.nspawn.container import until
-from tests.nspawn.site import CONFIG, Site
+from tests.nspawn.site import CONFIG, GATEWAY_CLI, RECEIVER_CLI, Site
 
+SCRAPE = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
 SERVICES = ("iomt-gateway", "iomt-receiver", "iomt-ca", "iomt-broker")
 
 
@@ -41,6 +42,20 @@ def test_the_log_is_in_the_journal_with_its_fields_and_no_wearables_address(site
     assert {(each["PRIORITY"], each["IOMT_ROOM"]) for each in linked()} == {("6", "gateway.supervisor")}
     assert all(each["IOMT_DEVICE"].startswith("..:") for each in linked())
     assert "F0:00:00" not in json.dumps(entries())
+
+
+def test_the_doctor_finds_nothing_to_mend_on_a_fresh_site_and_disturbs_no_connection(site: Site) -> None:
+    def lost() -> list[str]:
+        page = site.box.run("/usr/lib/iomt-gateway/bin/python", "-c", SCRAPE)
+        return [line for line in page.splitlines() if line.startswith("iomt_gateway_uplink_reconnects_total{")]
+
+    before = lost()
+    for program in (GATEWAY_CLI, RECEIVER_CLI):
+        told = json.loads(site.box.run(program, "doctor", "--json", check=False))
+        assert [each for each in told["findings"] if each["level"] == "fail"] == []
+        accepted = [each["evidence"] for each in told["findings"] if each["check"].endswith("client certificate")]
+        assert accepted[0] == "accepted", "by the broker"
+    assert lost() == before
 
 
 def test_the_control_socket_answers_root(site: Site) -> None:
