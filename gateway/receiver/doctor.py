@@ -95,8 +95,9 @@ def _ways(config: ReceiverConfig) -> Iterator[Finding]:
     """To every broker; to NATS, which does not begin with TLS, as far as TCP."""
     try:
         tls = client_context(config.tls.ca, config.tls.cert, config.tls.key)
-    except (IdentityError, OSError):  # what is wrong with it has its own finding
+    except (IdentityError, OSError) as error:
         tls = None
+        yield fail("identity", str(error), "docs/identity.md#a-site")
     for endpoint in config.broker.endpoints:
         yield from way.judge(f"broker {endpoint}", probe.probe(endpoint, tls))
     for server in config.jetstream.servers:

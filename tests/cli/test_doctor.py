@@ -126,3 +126,11 @@ def test_a_receiver_that_cannot_open_what_gateways_seal_fails(run: Run, path: Pa
     done = run("--config", str(path.with_name("receiver.toml")), program="receiver")
     assert done.returncode == 1
     assert "which nothing here opens" in " ".join(done.stdout.split())
+
+
+def test_a_key_that_cannot_be_used_is_told_and_the_way_is_tried_as_far_as_it_goes(run: Run, path: Path) -> None:
+    for name in ("tls.crt", "tls.key"):
+        (path.parent / "gateways" / "gw-001" / name).unlink()
+    told = {each["check"]: each for each in json.loads(run("--config", str(path), "--json").stdout)["findings"]}
+    assert [told[check]["level"] for check in ("TLS certificate", "permissions", "identity")] == ["fail"] * 3
+    assert any(check.endswith(" connect") for check in told)

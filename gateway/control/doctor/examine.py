@@ -93,8 +93,9 @@ def _ways(config: GatewayConfig) -> Iterator[Finding]:
     identity = config.identity
     try:
         tls = gateway_context(identity)
-    except (IdentityError, OSError):  # what is wrong with it has its own finding
+    except (IdentityError, OSError) as error:
         tls = None
+        yield fail("identity", str(error), "docs/identity.md#where-keys-live")
     for endpoint in config.uplink.endpoints:
         yield from way.judge(f"broker {endpoint}", probe.probe(endpoint, tls))
     if identity.enrolment:
