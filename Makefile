@@ -52,7 +52,7 @@ test-arm64: venv  ## the arm64 package under emulation: its tests, the demo, doc
 	$(BIN)/python -m tests.arm64.run
 
 test-hostile: venv  ## HOSTILE=messages that are forged, truncated, replayed, foreign or too large, mixed into honest load
-	HOSTILE=$(HOSTILE) $(BIN)/pytest tests/hostile
+	HOSTILE=$(HOSTILE) $(BIN)/pytest -o faulthandler_timeout=0 tests/hostile
 
 test-tpm: venv  ## keys in a TPM 2.0; needs mosquitto, swtpm, tpm2-abrmd, tpm2-openssl, libtss2-dev and a C compiler
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tpm.txt

@@ -3,12 +3,15 @@
 import argparse
 import asyncio
 import json
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli import common
 from gateway.config import ReceiverConfig, load
 from gateway.observe import log, systemd
+
+_log = logging.getLogger(__name__)
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -18,7 +21,7 @@ def add_parser(commands: common.Subparsers) -> None:
     serve = group.add_parser("serve", help="serve it in the foreground, to the certificates that [api] names")
     shown = group.add_parser("log", help="who read what, oldest first; fails where the log was changed")
     document = group.add_parser("openapi", help="print the OpenAPI document")
-    for parser, command in ((serve, _serve), (shown, _log)):
+    for parser, command in ((serve, _serve), (shown, _show)):
         parser.add_argument("--config", type=Path, default=common.RECEIVER_CONFIG, metavar="FILE", help=common.DEFAULT)
         parser.set_defaults(command=command)
     shown.add_argument("--json", action="store_true", help="one line of JSON for each read")
@@ -36,11 +39,12 @@ async def _serve_for_ever(config: ReceiverConfig) -> None:
     from gateway.receiver.api.server import serve
 
     async with serve(config):
+        _log.info("the read API is served", extra={"listen": config.api.listen})
         systemd.notify("READY=1")
         await asyncio.Event().wait()
 
 
-def _log(arguments: argparse.Namespace) -> int:
+def _show(arguments: argparse.Namespace) -> int:
     from gateway.control.audit import verify
     from gateway.receiver.api.server import LOG
 

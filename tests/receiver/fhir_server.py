@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fhir.resources.R4B.bundle import Bundle
+
 
 class FhirServer(ThreadingHTTPServer):
     """What it was given, by type and search; `answers` are statuses given away before it takes anything."""
@@ -28,6 +30,7 @@ class FhirServer(ThreadingHTTPServer):
     def transact(self, bundle: dict[str, Any]) -> int:
         """Create what no search finds, in FHIR's order: first who is who, then the references (R4, 3.1.0.11.2)."""
         assert (bundle["resourceType"], bundle["type"]) == ("Bundle", "transaction")
+        Bundle.model_validate(bundle)
         places: dict[str, str] = {}
         fresh = []
         for entry in bundle["entry"]:

@@ -1,6 +1,7 @@
 """The read API over mutual TLS, on each store: who may, what they get, and what is noted of it."""
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 
@@ -17,11 +21,13 @@ from gateway.config import ReceiverConfig
 from gateway.control.audit import verify
 from gateway.errors import AuditError, ConfigError, StoreError
 from gateway.health import metrics
+from gateway.identity.files import load_private_key
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.site import free_port
 from gateway.model import Batch, Quality, Record
 from gateway.receiver.api.routes import openapi
 from gateway.receiver.api.server import LOG, serve
+from gateway.receiver.ca.issue import Issuer, revocation_list
 from tests.receiver.conftest import NOW_MS, Box, Cloud
 
 A, B = b"\x0a" * 16, b"\x0b" * 16
@@ -196,6 +202,26 @@ async def test_a_viewer_sees_completeness_and_no_value_and_a_stranger_nothing(
         await asyncio.to_thread(
             requests.get, f"{client.base}/v1/streams", verify=str(client.pki / "ca.crt"), timeout=30
         )
+
+
+async def test_who_is_on_the_revocation_list_reads_no_more(
+    gw: Box, sqlite_cloud: Cloud, pki: Path, tmp_path: Path
+) -> None:
+    sqlite_cloud.take(gw.message(Batch(A, gw.records(1))))
+    (tmp_path / "ca.crt").write_bytes((pki / "ca.crt").read_bytes())
+    config = configuration(sqlite_cloud, pki, tls_ca=tmp_path / "ca.crt")
+    now = dt.datetime.now(dt.UTC)
+    key = load_private_key(pki / "ca.key")
+    assert isinstance(key, EllipticCurvePrivateKey)
+    issuer = Issuer(x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes()), key)
+    reader = x509.load_pem_x509_certificate((pki / "gateways" / READER / "tls.crt").read_bytes())
+    crl = revocation_list(issuer, [(reader.serial_number, now)], number=2, now=now, until=now + dt.timedelta(days=1))
+    async with serve(config):
+        client = Client(pki, int(config.api.listen.rpartition(":")[2]))
+        assert (await client.get("/v1/streams")).status_code == 200
+        (tmp_path / "ca.crl").write_bytes(crl.public_bytes(Encoding.PEM))
+        assert (await client.get("/v1/streams")).status_code == 403
+        assert (await client.get("/v1/streams", who=VIEWER)).status_code == 200
 
 
 async def test_every_read_is_noted_before_it_is_answered(gw: Box, cloud: Cloud, client: Client) -> None:
