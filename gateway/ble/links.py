@@ -43,6 +43,8 @@ class _Remembered:
 
     readings: Last = field(default_factory=dict)
     records: set[Hashable] = field(default_factory=set)
+    other_services: bool = False
+    """They were found to be others, and are looked at a second time."""
 
 
 class Links:
@@ -58,7 +60,6 @@ class Links:
         self._nearby: dict[str, asyncio.Event] = {}
         self._machines: dict[str, LinkMachine] = {}
         self._remembered: dict[str, _Remembered] = {}
-        self._looked_twice: set[str] = set()
         self._names = Names()
         self.backfills: dict[str, Backfill] = {}
         """By address, whether all that the wearable stores is here."""
@@ -241,14 +242,15 @@ class Links:
 
     def _identified(self, device: Device, told: Identity) -> Identity:
         """As `guard.identified`; what was found of its services may be short of some, so that is looked at twice."""
+        remembered = self._remembered[device.address]
         try:
             identity = identified(device, told)
         except QuarantineError as error:
-            if error.reason != SERVICES_CHANGED or device.address in self._looked_twice:
+            if error.reason != SERVICES_CHANGED or remembered.other_services:
                 raise
-            self._looked_twice.add(device.address)
+            remembered.other_services = True
             raise LinkError(f"{error}; they are looked at again before that counts") from error
-        self._looked_twice.discard(device.address)
+        remembered.other_services = False
         alone(device, identity, self._setup.inventory.devices)
         return identity
 

@@ -1,4 +1,6 @@
-"""Is it still the same wearable? Its key, its services, its serial number and its name are compared with what was."""
+"""Is it still the same wearable, on the same person? Its key, services, serial number, name and values are compared."""
+
+from datetime import timedelta
 
 import pytest
 from bumble.device import Connection, Device
@@ -7,8 +9,11 @@ from gateway.ble.healing import LinkState
 from gateway.ble.inventory import Inventory
 from gateway.ble.pairing import Security
 from gateway.errors import PairingError
+from gateway.health import cgm, gls
+from gateway.health.date_time import DateTime
+from gateway.health.sfloat import Number
 from gateway.lab.bonds import BondStore, bond_beforehand
-from gateway.lab.devices import CGM_ADDRESS, PLX_ADDRESS, GlucoseMeter, PulseOximeter
+from gateway.lab.devices import CGM_ADDRESS, GLS_ADDRESS, PLX_ADDRESS, GlucoseMeter, PulseOximeter
 from gateway.lab.peripheral import Peripheral
 
 from .conftest import OTHER_ADDRESS, Gateway, Ward, until
@@ -105,3 +110,31 @@ async def test_two_wearables_that_claim_one_address_are_told(ward: Ward) -> None
     assert gateway.events.count(("duplicate-address", PLX_ADDRESS)) == 1
     assert gateway.inventory.get(PLX_ADDRESS).quarantine is None
     await double.stop()
+
+
+async def test_values_that_no_one_body_has_are_the_end_of_the_link(ward: Ward) -> None:
+    await ward.assign("cgm")
+    gateway = await ward.gateway()
+    await until(lambda: CGM_ADDRESS in gateway.cursors)
+    for offset, mg_dl in ((31, 80), (32, 300)):
+        record = cgm.Record(glucose=Number(mg_dl), offset_min=offset).encode(e2e_crc=True)
+        await ward.cgm.notify(ward.cgm.measurement, record)
+    await until(lambda: ("quarantined", CGM_ADDRESS, "not-one-person") in gateway.events)
+    assert gateway.sequences(CGM_ADDRESS)[-1] == 31
+    await until(lambda: not ward.cgm.device.connections)
+    assert Inventory.load(ward.devices).get(CGM_ADDRESS).quarantine == "not-one-person"
+
+
+async def test_numbers_that_run_backwards_with_their_times_are_the_end_of_the_link(ward: Ward) -> None:
+    await ward.assign("gls")
+    for _ in range(3):
+        await ward.meter.measure()
+    gateway = await ward.gateway()
+    await until(lambda: GLS_ADDRESS in gateway.cursors)
+    await ward.meter.measure()
+    await until(lambda: gateway.cursors[GLS_ADDRESS].sequence == 3)
+    earlier = DateTime.of(ward.ledger.now() - timedelta(hours=2))
+    forged = gls.Glucose(sequence=1, base_time=earlier, concentration=Number(100, -5), sample_type=0x11)
+    await ward.meter.notify(ward.meter._measurement, forged.encode())
+    await until(lambda: ("quarantined", GLS_ADDRESS, "sequence-backwards") in gateway.events)
+    assert gateway.sequences(GLS_ADDRESS) == [0, 1, 2, 3]
