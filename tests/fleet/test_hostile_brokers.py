@@ -111,10 +111,10 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
             await nodes.stop()
 
 
-async def refused(connection: Connection) -> None:
+async def refused(connection: Connection, name: str = "gw-1") -> None:
     with pytest.raises((TlsRefusedError, UplinkError)):
         async with connection:
-            await connection.subscribe("v1/gw/x/down/#")
+            await connection.subscribe(f"v1/gw/{name}/down/receipt")
 
 
 async def test_a_gateway_and_the_receiver_reach_each_other(place: Place) -> None:
@@ -144,7 +144,7 @@ async def test_nobody_gets_in_without_a_certificate(place: Place) -> None:
 
 
 async def test_nobody_gets_in_whom_the_broker_does_not_know(place: Place) -> None:
-    await refused(place.connection("gw-unknown"))
+    await refused(place.connection("gw-unknown"), "gw-unknown")
 
 
 @pytest.mark.parametrize("age", [15 * DAY, -2 * DAY], ids=["expired", "not yet valid"])
@@ -216,6 +216,6 @@ async def test_a_revoked_certificate_is_refused_by_who_reads_revocation_lists(pl
     crl = revocation_list(issuer(place.pki), [(place.serials[stem.name], now)], number=2, now=now, until=now + 30 * DAY)
     (place.pki / "ca.crl").write_bytes(crl.public_bytes(Encoding.PEM))
     rabbitmq.publish_lists(place.pki, place.pki.parent / "rabbitmq")
-    await refused(place.connection("gw-stolen", stem))
+    await refused(place.connection("gw-stolen", stem), "gw-stolen")
     async with place.connection("gw-1"):
         pass
