@@ -5,6 +5,7 @@ Content encryption is ChaCha20/Poly1305 with an implicit nonce of twelve zero by
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from cbor2 import CBORTag
@@ -61,14 +62,9 @@ def read_sign1(item: Any) -> Sign1:  # noqa: ANN401 - any CBOR value
             pass
         case _:
             raise MalformedError("not a COSE_Sign1")
-    match cbor.decode(protected):
-        case {1: int(alg), 4: bytes(kid), **rest} if not rest and len(kid) == _KID_BYTES:
-            pass
-        case _:
-            raise MalformedError("a signature's protected header is {1: alg, 4: kid}")
     if len(signature) != _SIGNATURE_BYTES:
         raise MalformedError("a signature has 64 bytes")
-    return Sign1(alg, kid, payload, protected, signature)
+    return Sign1(*_read_key(protected), payload, protected, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,7 @@ class Encrypted:
     def unwrap(self, keys: Mapping[bytes, RecipientKey]) -> bytes:
         """The content key, by whichever of `keys` it was sealed to. Raises `DecryptError`."""
         for protected, enc, wrapped in self._recipients:
-            alg, kid = _read_recipient(protected)
+            alg, kid = _read_key(protected)
             key = keys.get(kid)
             if key is not None and key.alg == alg:
                 return key.unwrap(enc, wrapped, _hpke_info(protected))
@@ -140,11 +136,13 @@ def _hpke_info(recipient_protected: bytes) -> bytes:
     return cbor.encode(["HPKE Recipient", CHACHA20_POLY1305, recipient_protected, b""])
 
 
-def _read_recipient(protected: bytes) -> tuple[int, bytes]:
+@lru_cache(maxsize=1024)  # the same for all that a key signs, or that is sealed to it
+def _read_key(protected: bytes) -> tuple[int, bytes]:
+    """Algorithm and kid. Raises `MalformedError`."""
     match cbor.decode(protected):
         case {1: int(alg), 4: bytes(kid), **rest} if not rest and len(kid) == _KID_BYTES:
             return alg, kid
-    raise MalformedError("a recipient's protected header is {1: alg, 4: kid}")
+    raise MalformedError("the protected header of a signature or recipient is {1: alg, 4: kid}")
 
 
 def read_encrypted(item: Any) -> Encrypted:  # noqa: ANN401 - any CBOR value
@@ -169,6 +167,6 @@ def read_encrypted(item: Any) -> Encrypted:  # noqa: ANN401 - any CBOR value
 def _recipient(item: Any) -> tuple[bytes, bytes, bytes]:  # noqa: ANN401 - any CBOR value
     match item:
         case [bytes(protected), {-4: bytes(enc), **rest}, bytes(wrapped)] if not rest:
-            _read_recipient(protected)
+            _read_key(protected)
             return protected, enc, wrapped
     raise MalformedError("a recipient is [protected, {-4: enc}, wrapped key]")
