@@ -4,7 +4,6 @@
 (`docs/format.md`, "The receiver's rules"). Nothing of a bundle is stored unless all of it is good.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -38,6 +37,7 @@ from gateway.receiver.plan import (
     Stored,
     Successor,
     Tombstone,
+    as_json,
 )
 from gateway.receiver.times import anchors, boot_times
 
@@ -45,7 +45,6 @@ MAX_RANGES = 256
 """Ranges, and refusals, of one receipt; what does not fit is answered when it is sent again."""
 
 _EVICTION = "eviction"
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=bytes.hex).encode
 
 
 def verify(
@@ -398,5 +397,5 @@ def _texts(extras: Mapping[int, list[ExtraValue]], count: int) -> list[str | Non
     texts: dict[tuple[ExtraValue, ...], str | None] = {}
     for row in set(rows):
         stated = {key: value for key, value in zip(keys, row, strict=True) if value is not None}
-        texts[row] = _json(stated) if stated else None
+        texts[row] = as_json(stated) if stated else None
     return [texts[row] for row in rows]

@@ -1,5 +1,6 @@
 """The values between ingest and store: what is known before a transaction and what it writes. Sans-IO."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,6 +8,9 @@ from typing import NamedTuple
 from gateway.envelope.open import EpochPart, OpenEpoch, SignedBundle
 from gateway.model import Event, Gap, ReceiptRange, Refusal
 from gateway.receiver.coverage import Coverage, Run
+
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=bytes.hex).encode
+"""What the store keeps as JSON: byte strings in hex, no spaces."""
 
 
 class ChainKey(NamedTuple):

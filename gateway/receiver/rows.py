@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from gateway.model import Gap
 from gateway.receiver.coverage import Coverage, Run
-from gateway.receiver.plan import ChainKey, NewEpoch, Plan, ReadingColumns, SeriesKey
-from gateway.receiver.store import event_details
+from gateway.receiver.plan import ChainKey, NewEpoch, Plan, ReadingColumns, SeriesKey, as_json
 
 READING = (
     *("stream_id", "source_id", "chain_id", "seq", "metric", "mantissa", "time_ms", "sequence", "received_ms"),
@@ -124,12 +123,12 @@ class Rows:
             )
 
     def events(self) -> Iterator[Row]:
-        """Stream, chain, seq, time, code, details, when it arrived."""
+        """Stream, chain, seq, time, code, details as a JSON array with byte strings in hex, when it arrived."""
         for part in self._plan.parts:
             if isinstance(part.content, tuple):
                 ids = self._series(part.series)
                 for seq, event in enumerate(part.content, part.first):
-                    yield *ids, seq, event.time_ms, _text(event.code), event_details(event), self._now_ms
+                    yield *ids, seq, event.time_ms, _text(event.code), as_json(event.details), self._now_ms
 
     def gaps(self) -> Iterator[Row]:
         """Stream, chain, first, count, cause, from, to, when it arrived."""

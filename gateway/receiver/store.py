@@ -1,6 +1,5 @@
 """What the receiver asks of a database, and the store's incarnation, which must not be restored with it."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from gateway.durable import write_durably
 from gateway.envelope.open import SignedBundle
 from gateway.errors import StoreError
-from gateway.model import Event, StoreId
+from gateway.model import StoreId
 from gateway.receiver.plan import Message, Plan, State
 
 INCARNATION = "incarnation"
@@ -82,11 +81,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the database."""
-
-
-def event_details(event: Event) -> str:
-    """An event's details as a JSON array, byte strings in hex."""
-    return json.dumps(event.details, ensure_ascii=False, separators=(",", ":"), default=bytes.hex)
 
 
 def open_incarnation(directory: Path) -> int:
