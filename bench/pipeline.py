@@ -24,7 +24,7 @@ _AHEAD_BUNDLES = 64
 
 def run() -> dict[str, Any]:
     """Measure; mosquitto has to be installed."""
-    ours: dict[int, list[float]] = {readings: [] for readings in _TICKS}
+    ours: dict[int, list[tuple[float, float, float]]] = {readings: [] for readings in _TICKS}
     theirs: dict[int, list[float]] = {readings: [] for readings in _TICKS}
     for _ in range(_ROUNDS):
         for readings, ticks in _TICKS.items():
@@ -34,7 +34,10 @@ def run() -> dict[str, Any]:
     results, ratios = {}, {}
     for readings in _TICKS:
         case = f"{_STREAMS} streams, {readings} a stream and tick"
-        results[case] = spread(ours[readings], "readings/s")
+        rates, *processors = zip(*ours[readings], strict=True)
+        results[case] = spread(rates, "readings/s")
+        for side, costs in zip(("gateway", "receiver"), processors, strict=True):
+            results[f"{case}, {side}'s processor"] = spread(costs, "µs/reading")
         results[f"ThingsBoard, {case}"] = spread(theirs[readings], "readings/s")
         ratios[f"here / ThingsBoard, {readings} a stream and tick"] = _median(results[case]) / _median(
             results[f"ThingsBoard, {case}"]
@@ -46,19 +49,23 @@ def _median(result: dict[str, float | str]) -> float:
     return float(result["median"])
 
 
-async def _measure(readings: int, ticks: int) -> float:
-    """Readings per second of one run."""
+async def _measure(readings: int, ticks: int) -> tuple[float, float, float]:
+    """Of one run: readings per second, and microseconds of the gateway's and the receiver's processor a reading."""
     with _rig.place() as root:
         site = _rig.lay_out(root, _rig.NO_TICK)
-        async with _rig.broker(site), _rig.receiver(site):
+        async with _rig.broker(site), _rig.receiver(site) as receiver:
             with _rig.opened(site) as served:
                 async with _rig.sending(served):
                     served.pipeline.submit(b"warm up" + bytes(9), [reading(0)])
                     await served.pipeline.flush()
                     await _rig.until_receipted(served)
+                    before_s = [_rig.processor_s(each) for each in (os.getpid(), receiver.pid)]
                     started_s = _rig.now_s()
                     await _feed(served, readings, ticks)
-                    return _STREAMS * readings * ticks / (_rig.now_s() - started_s)
+                    total, seconds = _STREAMS * readings * ticks, _rig.now_s() - started_s
+                    after_s = [_rig.processor_s(each) for each in (os.getpid(), receiver.pid)]
+                    gateway_s, receiver_s = (after - each for after, each in zip(after_s, before_s, strict=True))
+                    return total / seconds, 1e6 * gateway_s / total, 1e6 * receiver_s / total
 
 
 async def _feed(served: Gateway, readings: int, ticks: int) -> None:

@@ -197,8 +197,7 @@ class _Decision:
             refused.setdefault(key.gateway, []).append(Refusal(key.chain, key.no, cause))
         for gateway, own in chains.items():
             ranges = [each for chain in own for each in self._ranges(chain, answered.get(chain, ()))]
-            refusals = refused.get(gateway, [])
-            yield Answer(gateway, tuple(ranges[:MAX_RANGES]), tuple(refusals[:MAX_RANGES]))
+            yield Answer(gateway, tuple(ranges[:MAX_RANGES]), tuple(refused.get(gateway, ())[:MAX_RANGES]))
 
     def _ranges(self, chain: ChainKey, answered: Iterable[BundleKey]) -> Iterator[ReceiptRange]:
         """What is said of a chain of which these bundles, ascending, are here."""
