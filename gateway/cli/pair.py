@@ -29,6 +29,7 @@ _ASKED: Final = TypeAdapter(api.Asked)
 _READING: Final = TypeAdapter(api.ReadingSeen)
 _ADDRESS: Final = re.compile(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}")
 _SHARED: Final = ("bcs", "bls", "wss")
+_LAST_SLOT = 255
 _MARGIN_S = 30.0
 _POLL_S = 0.3
 _TOGETHER_S = 1.0
@@ -63,6 +64,8 @@ def add_parser(actions: common.Subparsers) -> None:
 def _pair(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, GatewayConfig)
     since_ms = wearables.since(arguments.since)
+    if arguments.user is not None and not 0 <= arguments.user <= _LAST_SLOT:
+        raise ConfigError(f"--user {arguments.user}: is no user slot, 0 to {_LAST_SLOT}")
 
     async def main() -> int:
         dialogue = Dialogue(Client(config), Person(as_json=arguments.json), arguments, since_ms)
@@ -97,6 +100,7 @@ class Dialogue:
         self._complete = False
         self.undoing = False
         self._assigned = False
+        self._slot_used: int | None = None
 
     async def run(self, window_s: float) -> int:
         """The exit status. Raises `GatewayError`."""
@@ -256,7 +260,7 @@ class Dialogue:
             else:
                 body = {"user": slot, "since_ms": self._since_ms}
                 stream = (await self._daemon.post(f"/v1/devices/{address}/assign", STREAM, body)).stream
-                self._assigned = True
+                self._assigned, self._slot_used = True, slot
                 self._person.event("assigned", stream=stream)
             await self._compare(reading)
         finally:
@@ -273,8 +277,10 @@ class Dialogue:
         slot: int | None = self._arguments.user
         if slot is not None or profile not in _SHARED or not self._person.here:
             return slot
-        said = await self._person.ask("The person's user number on it, 0 to 255; Enter, if there are none:")
-        return int(said) if said.isdecimal() else None
+        while said := await self._person.ask("The person's user number on it, 0 to 255; Enter, if there are none:"):
+            if said.isdecimal() and int(said) <= _LAST_SLOT:
+                return int(said)
+        return None
 
     async def _reading(self, address: str, ready: asyncio.Event) -> list[api.ReadingSeen]:
         """What the wearable tells of one measurement; `ready` once somebody listens."""
@@ -299,6 +305,7 @@ class Dialogue:
         person.tell()
         person.tell("Now take a reading with it, to see that it is this wearable which speaks.")
         person.tell("One that measures by itself may take some minutes. Enter: go on without.")
+        person.forget()
         skipped = asyncio.create_task(person.line() if person.here else asyncio.sleep(wait_s))
         async with terminal.progress("Waiting for a reading", wait_s):
             await asyncio.wait((reading, skipped), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -335,7 +342,7 @@ class Dialogue:
                 done = "Undone: it is as if it had never been paired here."
             else:
                 if self._assigned:
-                    await self._daemon.call("POST", f"{path}/unassign", {"user": self._arguments.user})
+                    await self._daemon.call("POST", f"{path}/unassign", {"user": self._slot_used})
                 await self._daemon.call("POST", f"{path}/unpair", timeout_s=_MARGIN_S)
                 done = "Undone: it is in the list, but not paired."
         except GatewayError as error:

@@ -48,6 +48,7 @@ class Person:
     async def ask(self, question: str, answers: Sequence[str] = ()) -> str:
         """What the person answers; one of `answers` (or the beginning of one), if there are any. Raises as `line`."""
         while True:
+            self.forget()
             if not self._as_json:
                 print(styled(f"{question} ", Style.STRONG), end="", flush=True)
             said = await self.line()
@@ -57,6 +58,13 @@ class Person:
             if len(fitting) == 1 or said.casefold() in fitting:
                 return fitting[0] if len(fitting) == 1 else said.casefold()
             self.tell(f"Please answer: {', '.join(answers)}")
+
+    def forget(self) -> None:
+        """What a person typed before it was asked for is no answer."""
+        while self.here and not self._lines.empty():
+            if self._lines.get_nowait() is None:
+                self._lines.put_nowait(None)
+                return
 
     async def agrees(self, question: str) -> bool:
         """Whether the person says yes. Raises as `line`."""

@@ -77,7 +77,7 @@ async def test_a_person_chooses_compares_takes_a_reading_and_gives_a_name(ward: 
     [no] = [line.split()[0] for line in session.text.splitlines() if "glucose meter" in line]
     session.type("9\n")
     await session.expect("Please answer: 1, 2, again, quit\nWhich one?")
-    session.type(f"{no}\n")
+    session.type(f"{no}\nyes\n")  # what is typed before it is asked for is no answer
     await compared(ward, session)
     await session.expect("Paired: iomt-gateway Virtual glucose meter, serial number F0000")
     await session.expect("Now take a reading")
