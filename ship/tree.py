@@ -88,8 +88,8 @@ def _system_files(package: Package, root: Path) -> None:
     units = root / "usr/lib/systemd/system"
     for unit in (*package.units, *package.further_units):
         _copy(ROOT / "systemd" / unit, units / unit, 0o644)
-    for drop_in in (ROOT / "systemd").glob(f"{package.name}.service.d/*"):
-        _copy(drop_in, root / "usr/share" / package.name / drop_in.parent.name / drop_in.name, 0o644)
+    for drop_in in (ROOT / "systemd/drop-ins" / package.name).glob("*"):
+        _copy(drop_in, root / "usr/share" / package.name / "drop-ins" / drop_in.name, 0o644)
     for helper in package.helpers:
         _copy(ROOT / "systemd" / helper, root / package.home.relative_to("/") / "libexec" / helper, 0o755)
     for kind in ("sysusers", "tmpfiles"):

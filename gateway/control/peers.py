@@ -68,7 +68,7 @@ def _gid(group: str) -> int:
     if not any(first <= gid < first + count for first, _, count in ranges):
         raise ConfigError(
             f"[control]: the kernel hides from this service who is in {group} (PrivateUsers=yes); install the drop-in"
-            " iomt-gateway.service.d/groups.conf (docs/hardening.md)"
+            " groups.conf (docs/hardening.md)"
         )
     return gid
 

@@ -208,6 +208,4 @@ def as_packages(root: Path) -> None:
             shutil.copy(TREE / f"systemd/iomt-{name}.{kind}", root / f"usr/lib/{kind}.d/iomt-{name}.conf")
     for unit in (*TREE.glob("systemd/*.service"), *TREE.glob("systemd/*.path")):
         shutil.copy(unit, root / "usr/lib/systemd/system")
-    for drop_in in TREE.glob("systemd/*.d"):
-        shutil.copytree(drop_in, root / "usr/share/iomt-gateway" / drop_in.name)
     subprocess.run(("systemd-sysusers", f"--root={root}"), check=True, capture_output=True)

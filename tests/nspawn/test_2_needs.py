@@ -8,7 +8,7 @@ from tests.nspawn.bite import Bite, place_acts
 from tests.nspawn.container import TREE, until
 from tests.nspawn.site import CONFIG, GATEWAY, GATEWAY_CLI, STATE, Site
 
-DROP_INS = TREE / "systemd/iomt-gateway.service.d"
+DROP_INS = TREE / "systemd/drop-ins/iomt-gateway"
 SOCKET = "/run/iomt-gateway/control.sock"
 CONTROL = f'[control]\nsocket = "{SOCKET}"\nviewer_group = "iomt-viewer"\n'
 
