@@ -4,13 +4,10 @@ Bundles are sealed beforehand, and the epochs that they need are stored; no brok
 nobody can leave out: verify the signature, open the parts, COPY the rows.
 """
 
-import hashlib
 import multiprocessing
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import psycopg
@@ -19,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench._measure import spread
 from gateway.envelope.keys import Ed25519Signer, RecipientKey, VerifyKey
 from gateway.envelope.open import parse
-from gateway.envelope.seal import ChainWriter
 from gateway.health.metrics import GLUCOSE
+from gateway.lab.fleet import Shape, SimulatedGateway, ticks
 from gateway.lab.postgres import Cluster
-from gateway.model import Batch, Record
 from gateway.receiver.intake import Intake
 from gateway.receiver.plan import Message
 from gateway.receiver.postgres.store import PostgresStore
@@ -37,30 +33,37 @@ _COLUMNS = ", ".join(f"c{place} {kind}" for place, kind in enumerate(_TYPES))
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What every bundle holds, and how many there are of each gateway."""
+class Share:
+    """What is sent: so many bundles of each of so many gateways."""
 
     name: str
     gateways: int
-    streams: int
-    readings: int
+    shape: Shape
     bundles: int
 
     @property
-    def total(self) -> int:
-        """Readings of all measured bundles."""
-        return self.gateways * self.bundles * self.streams * self.readings
+    def readings(self) -> int:
+        """Of all measured bundles."""
+        return self.gateways * self.bundles * self.shape.streams * self.shape.readings
 
 
-_SHAPES = (Shape("64 streams of 16", 8, 64, 16, 12), Shape("one reading", 200, 1, 1, 30))
+_SHARES = (Share("64 streams of 16", 8, Shape(64, 16), 12), Share("one reading", 200, Shape(1, 1), 30))
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Messages of one share of the gateways: those that open epochs, then those that are measured."""
+    """Messages of some gateways: those that open epochs, then those that are measured, round by round."""
 
+    gateways: list[SimulatedGateway]
     openers: list[Message]
     measured: list[Message]
+
+    @classmethod
+    def of(cls, share: Share, name: str) -> "Load":
+        """Seal them, for gateways whose names start with `name`."""
+        gateways = [SimulatedGateway(f"gw-{name}-{each}", _RECIPIENT.recipient) for each in range(share.gateways)]
+        openers = list(ticks(gateways, share.shape, 1, now_ms=_NOW_MS))
+        return cls(gateways, openers, list(ticks(gateways, share.shape, share.bundles, now_ms=_NOW_MS)))
 
 
 def run() -> dict[str, Any]:
@@ -68,75 +71,36 @@ def run() -> dict[str, Any]:
     results: dict[str, Any] = {}
     ratios: dict[str, float] = {}
     with Cluster() as cluster:
-        for shape in _SHAPES:
+        for share in _SHARES:
             rates: dict[str, list[float]] = {}
             for number in range(_ROUNDS):
-                loads = [_load(shape, f"{number}.{worker}") for worker in range(3)]
-                url = cluster.create(f"bench_{shape.streams}_{number}")
+                loads = [Load.of(share, f"{number}-{worker}") for worker in range(3)]
+                url = cluster.create(f"bench_{share.shape.streams}_{number}")
                 empty = _bytes(cluster, url)
                 wall_s, cpu_s = _take(url, [loads[0]])
                 kept = _bytes(cluster, url) - empty
                 both_s, _ = _take(url, loads[1:])
-                bare_s = _bare(cluster.url(), loads[0], shape)
-                bundles = shape.gateways * shape.bundles
-                rates.setdefault("one worker, readings/s", []).append(shape.total / wall_s)
+                bare_s = _bare(cluster.url(), loads[0], share)
+                bundles = share.gateways * share.bundles
+                rates.setdefault("one worker, readings/s", []).append(share.readings / wall_s)
                 rates.setdefault("one worker, bundles/s", []).append(bundles / wall_s)
                 rates.setdefault("one worker, CPU µs/bundle", []).append(1e6 * cpu_s / bundles)
                 rates.setdefault("bare, CPU µs/bundle", []).append(1e6 * bare_s / bundles)
                 rates.setdefault("store, bytes/bundle", []).append(kept / (bundles + len(loads[0].openers)))
-                rates.setdefault("two workers, readings/s", []).append(2 * shape.total / both_s)
+                rates.setdefault("two workers, readings/s", []).append(2 * share.readings / both_s)
             for name, values in rates.items():
                 what, _, unit = name.partition(", ")
-                results[f"{shape.name}: {what}, {unit}"] = spread(values, unit)
+                results[f"{share.name}: {what}, {unit}"] = spread(values, unit)
             medians = {name: spread(values, "")["median"] for name, values in rates.items()}
             one, two = (float(medians[f"{each}, readings/s"]) for each in ("one worker", "two workers"))
             cost, bare = (float(medians[f"{each}, CPU µs/bundle"]) for each in ("one worker", "bare"))
-            ratios |= {f"{shape.name}: two workers / one": two / one, f"{shape.name}: CPU / bare": cost / bare}
+            ratios |= {f"{share.name}: two workers / one": two / one, f"{share.name}: CPU / bare": cost / bare}
     return {"results": results, "ratios": ratios}
 
 
-def _signer(gateway: str) -> Ed25519Signer:
-    return Ed25519Signer(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(gateway.encode()).digest()))
-
-
-def _load(shape: Shape, share: str) -> Load:
-    """Bundles of one share of gateways, round by round as they would arrive."""
-    openers, rounds = [], []
-    for number in range(shape.gateways):
-        gateway = f"gw-{share.replace('.', '-')}-{number}"
-        writer = ChainWriter(
-            gateway=gateway,
-            chain=hashlib.sha256(gateway.encode()).digest()[:16],
-            signer=_signer(gateway),
-            recipients=[_RECIPIENT.recipient],
-            predecessor=None,
-            random=os.urandom,
-        )
-        streams = [hashlib.sha256(f"{gateway}/{each}".encode()).digest()[:16] for each in range(shape.streams)]
-        mine = []
-        for tick in range(shape.bundles + 1):
-            records = tuple(
-                Record("F0:00:00:00:00:01", GLUCOSE, 100 + each, 0, _NOW_MS + 1000 * tick + each)
-                for each in range(shape.readings)
-            )
-            bundles = []
-            rest: Sequence[Batch] = [Batch(stream, records) for stream in streams]
-            while rest:
-                bundle, rest = writer.seal(rest, now_ms=_NOW_MS)
-                bundles.append(Message(gateway, bundle.data))
-            mine.append(bundles)
-        openers += mine[0]
-        rounds.append(mine[1:])
-    measured = [message for tick in zip(*rounds, strict=True) for message in chain.from_iterable(tick)]
-    return Load(openers, measured)
-
-
 def _intake(url: str, load: Load) -> Intake:
-    gateways = {message.gateway for message in load.openers}
-    registry = {}
-    for gateway in gateways:
-        signer = _signer(gateway)
-        registry[signer.kid] = (gateway, VerifyKey(signer.alg, signer.public))
+    signers = ((each.name, each.signer) for each in load.gateways)
+    registry = {signer.kid: (name, VerifyKey(signer.alg, signer.public)) for name, signer in signers}
     return Intake(
         store=PostgresStore.open(url, incarnation=1),
         registry=registry,
@@ -185,9 +149,9 @@ def _bytes(cluster: Cluster, url: str) -> int:
         return int(size)
 
 
-def _bare(url: str, load: Load, shape: Shape) -> float:
+def _bare(url: str, load: Load, share: Share) -> float:
     """CPU seconds of verifying, opening and COPY alone."""
-    keys = {gateway: VerifyKey(-8, _signer(gateway).public) for gateway in {each.gateway for each in load.openers}}
+    keys = {each.name: VerifyKey(each.signer.alg, each.signer.public) for each in load.gateways}
     epochs = {}
     for message in load.openers:
         bundle = parse(message.payload)
@@ -204,6 +168,6 @@ def _bare(url: str, load: Load, shape: Shape) -> float:
                 sealed.open(bundle, epochs[bundle.chain, sealed.epoch])
         with cursor.copy("COPY rows FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(_TYPES)
-            for _ in range(shape.total):
+            for _ in range(share.readings):
                 copy.write_row(row)
         return time.process_time() - cpu
