@@ -8,7 +8,7 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,8 +65,6 @@ class Cloud:
     keys: RecipientKeys
     intake: Intake
     refused: list[str]
-    grace: bool
-    """Whether the CA renews a certificate that expired in the outage; else a person has to give another code."""
 
     def broker_accepts(self, chain: list[x509.Certificate], now: dt.datetime) -> bool:
         """What mosquitto does with the files that the CA published."""
@@ -207,10 +205,15 @@ class Gateway:
         self._begin_chain(self.writer.head)
 
 
-@pytest.fixture(params=[60, 0], ids=["with grace", "without grace"])
-def cloud(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cloud]:
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with made(tmp_path, CaSection(grace_days=60)) as cloud:
+        yield cloud
+
+
+@contextmanager
+def made(tmp_path: Path, policy: CaSection) -> Iterator[Cloud]:
     site = make_site(tmp_path / "site", now=BIRTH)
-    policy = CaSection(grace_days=request.param)
     with (
         closing(Authority.open(site.ca, policy)) as authority,
         closing(SqliteStore.open(site.receiver / "state")) as store,
@@ -229,7 +232,7 @@ def cloud(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cloud]:
         )
         births = Births(registry, site.receiver / "ca.crt", lambda _, error: refused.append(str(error)))
         fleet = Fleet(site.receiver, site.offline)
-        yield Cloud(site, authority, fleet, registry, births, keys, intake, refused, bool(policy.grace_days))
+        yield Cloud(site, authority, fleet, registry, births, keys, intake, refused)
 
 
 def stored(cloud: Cloud, gateway: str) -> list[int]:
@@ -268,13 +271,10 @@ def test_nothing_is_lost_and_nobody_has_to_come(cloud: Cloud, tmp_path: Path) ->
             each.seal(now)
             if day not in OUTAGE:
                 let_in = each.connect(now, wall, mono_s)
-                if not let_in and day == OUTAGE.stop and not cloud.grace:
-                    each.enrol_again(now, mono_s)
-                    let_in = each.connect(now, wall, mono_s)
                 assert let_in == (each is box or day < REVOKED), f"day {day}"
     assert stored(cloud, "gw-001") == list(range(box.sealed))
     assert stored(cloud, "gw-002") == list(range(REVOKED // EVERY))
-    assert (box.codes, stolen.codes) == (1, 1) if cloud.grace else (2, 2)
+    assert (box.codes, stolen.codes) == (1, 1)
     assert box.renewals > YEARS * 365 / 10
     assert len(cloud.fleet.files()) == 1 + len(ROTATIONS)
     assert sum(gateway == "gw-001" for gateway, _ in cloud.registry.values()) == 2
@@ -282,3 +282,20 @@ def test_nothing_is_lost_and_nobody_has_to_come(cloud: Cloud, tmp_path: Path) ->
     assert box.chain[0].issuer == latest.issuer.subject
     assert not cloud.intake.store._database.execute("SELECT * FROM forks").fetchall()  # type: ignore[attr-defined]
     assert sum("gw-001" in reason for reason in cloud.refused) == 1, "until the announcement, which came with it"
+
+
+def test_without_grace_an_outage_of_40_days_costs_one_more_code_and_no_reading(tmp_path: Path) -> None:
+    with made(tmp_path, CaSection()) as cloud:
+        box = Gateway("gw-001", cloud, tmp_path)
+        box.enrol(BIRTH, 0.0)
+        for day in range(0, 120, EVERY):
+            now, mono_s = BIRTH + day * DAY, day * 86_400.0
+            if day % 20 == 0:
+                maintain(cloud.site, cloud.authority, now=now)
+            box.seal(now)
+            if day not in range(40, 80) and not box.connect(now, now, mono_s):
+                assert day == 80
+                box.enrol_again(now, mono_s)
+                assert box.connect(now, now, mono_s)
+        assert stored(cloud, "gw-001") == list(range(box.sealed))
+        assert box.codes == 2

@@ -11,7 +11,7 @@ from gateway.envelope.keys import ES256, Es256Signer, signer_for
 from gateway.errors import IdentityError
 from gateway.identity import tpm
 from gateway.identity.files import verify_key
-from gateway.identity.rung import end_keys, make_signing_key, make_tls_key, open_key
+from gateway.identity.rung import end_keys, make_signing_key, make_tls_key, open_key, refuse_leftovers
 from tests.identity.conftest import Box
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -107,3 +107,11 @@ def test_a_tpm_that_is_not_there_is_named(made: Box, elsewhere: str) -> None:
     identity = made.config.identity.model_copy(update={"tpm": elsewhere})
     with pytest.raises(IdentityError, match=rf"sign\.tpm: the TPM {elsewhere} refuses"):
         open_key(identity, identity.signing_key)
+
+
+def test_a_key_in_plain_text_beside_those_of_the_tpm_is_refused_with_what_mends_it(made: Box) -> None:
+    refuse_leftovers(made.config)
+    plain = made.config.identity.tls_key.with_name("tls.key")
+    plain.write_bytes(b"secret")
+    with pytest.raises(IdentityError, match=f"mend it with: shred -u {plain}"):
+        refuse_leftovers(made.config)
