@@ -11,7 +11,7 @@ from gateway.cli import words
 from gateway.cli.terminal import Style
 from gateway.control import api
 
-_SOON_DAYS = 14
+_SOON_DAYS = 3
 _LATE_S = 300.0
 _ROOM_H = 24.0
 _CARD_YEARS = 1.0

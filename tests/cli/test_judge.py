@@ -111,7 +111,7 @@ def test_a_battery_that_runs_out_is_amber() -> None:
     assert [each.level for each in findings[4:]] == [Level.GREEN, Level.AMBER]
 
 
-@pytest.mark.parametrize(("days", "level"), [(15, Level.GREEN), (13, Level.AMBER), (-1, Level.RED)])
+@pytest.mark.parametrize(("days", "level"), [(3.5, Level.GREEN), (2.9, Level.AMBER), (-1, Level.RED)])
 def test_certificates_that_end_are_told_in_time(days: float, level: Level) -> None:
     assert found(judge(status(), [], identity(days)), "certificates").level is level
 
