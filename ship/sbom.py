@@ -24,8 +24,8 @@ _SPEC = "1.6"
 
 
 def place(package: Package) -> Path:
-    """Where the bill lies in a package."""
-    return Path("usr/share/doc", package.name, "sbom.cdx.json")
+    """Where the bill lies in a package: not among documents, which small systems leave out."""
+    return Path("usr/share", package.name, "sbom.cdx.json")
 
 
 def document(package: Package, version: str, architecture: str, site: Path, *, made_at: int) -> str:

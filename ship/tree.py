@@ -112,7 +112,7 @@ def _manual(package: Package, root: Path) -> None:
 def _documents(package: Package, architecture: str, site: Path, root: Path, version: str, *, made_at: int) -> None:
     documents = root / "usr/share/doc" / package.name
     for example in package.examples:
-        _copy(ROOT / "config" / example, documents / "examples" / Path(example).name, 0o644)
+        _copy(ROOT / "config" / example, root / "usr/share" / package.name / Path(example).name, 0o644)
     bill = sbom.document(package, version, architecture, site, made_at=made_at)
     _write(root / sbom.place(package), bill, 0o644)
     _gzip(ROOT / "CHANGELOG.md", documents / "changelog.gz")
@@ -120,7 +120,8 @@ def _documents(package: Package, architecture: str, site: Path, root: Path, vers
     _write(
         documents / "copyright",
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
-        f"Comment: Licences of what is bundled are beside it, in {package.home}/lib, and listed in sbom.cdx.json.\n\n"
+        f"Comment: Licences of what is bundled are beside it, in {package.home}/lib,\n"
+        f" and listed in /{sbom.place(package)}.\n\n"
         f"Files: *\nCopyright: the authors of iomt-gateway\nLicense: Apache-2.0\n{licence}\n",
         0o644,
     )

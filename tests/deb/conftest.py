@@ -21,7 +21,7 @@ LAB = "/opt/lab"
 
 def build(out: Path, *options: str, umask: int = 0o022) -> Path:
     command = [sys.executable, "-m", "ship.deb", "--architecture", "amd64", "--out", str(out), *options]
-    subprocess.run(command, cwd=ROOT, check=True, umask=umask, capture_output=True, timeout=300)
+    subprocess.run(command, cwd=ROOT, check=True, umask=umask, stdout=subprocess.DEVNULL, timeout=900)
     return out
 
 
