@@ -33,6 +33,22 @@ def write_once(path: Path, data: bytes, mode: int = 0o600) -> None:
         path.chmod(mode)
 
 
+def write_readable(path: Path, data: bytes) -> None:
+    """Replace `path`, which everybody may read, such as a configuration. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, data)
+    path.chmod(0o644)
+    give_to_owner(path)
+
+
+def make_private_directory(path: Path) -> None:
+    """Make a directory, and what is missing above it, for the owner of the one above alone. Raises `OSError`."""
+    if not path.exists():
+        make_private_directory(path.parent)
+        path.mkdir(mode=0o700)
+        give_to_owner(path)
+
+
 def give_to_owner(path: Path) -> None:
     """Let root work for a service: what lies in a directory belongs to the directory's owner. Raises `OSError`."""
     if os.geteuid() == 0:

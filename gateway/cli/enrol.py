@@ -16,7 +16,7 @@ from gateway import firewall
 from gateway.cli import common
 from gateway.cli.firewall import lookup
 from gateway.config import GatewayConfig, load
-from gateway.durable import give_to_owner, write_durably
+from gateway.durable import write_readable
 from gateway.envelope.layout import GATEWAY_ID
 from gateway.errors import ConfigError, EnrolmentError
 from gateway.identity.chain import fingerprint
@@ -78,7 +78,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
         if before not in {b"", _content(config.identity.fleet_root)}:
             (config.gateway.state_dir / "keys.cbor").unlink(missing_ok=True)  # kept of another fleet
         if not path.exists():
-            _write(path, text(told.endpoints))
+            write_readable(path, text(told.endpoints).encode())
             tell(f"{path}: written")
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
@@ -133,13 +133,6 @@ def _planned(path: Path, text: Callable[[Sequence[str]], str]) -> GatewayConfig:
     """What the configuration will say, but for the brokers, which the site names."""
     document = tomllib.loads(text(["localhost:8883"]))
     return GatewayConfig.model_validate(document, context=path.parent)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, text.encode())
-    path.chmod(0o644)
-    give_to_owner(path)
 
 
 def _advice(config: GatewayConfig, url: str, endpoints: Sequence[str]) -> list[str]:

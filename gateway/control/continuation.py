@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from gateway.durable import write_durably
+from gateway.durable import give_to_owner, write_durably
 from gateway.errors import ConfigError
 from gateway.model import Lane, Link
 
@@ -64,6 +64,7 @@ class Continuation(BaseModel):
     def write(self, state_dir: Path) -> None:
         """Durably. Raises `OSError`."""
         write_durably(state_dir / FILE, self.model_dump_json(indent=1).encode())
+        give_to_owner(state_dir / FILE)
 
 
 def load(state_dir: Path) -> Continuation | None:

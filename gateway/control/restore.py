@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gateway.config import GatewayConfig, load
 from gateway.control.backup import BLUETOOTH, CONFIG, PUBLIC, SECRETS, Backup, crl_path
 from gateway.control.continuation import Continuation
-from gateway.durable import give_to_owner, write_durably
+from gateway.durable import give_to_owner, make_private_directory, write_durably, write_readable
 from gateway.errors import ConfigError
 from gateway.model import Lane, Link
 
@@ -51,12 +51,12 @@ def restore(backup: Backup, path: Path, *, after: Mapping[Lane, Link], bluetooth
         files[devices] = _without_bonds(files[devices])
     try:
         for target, content in (files | bonds).items():
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(target.parent)
             write_durably(target, content)
             give_to_owner(target)
         Continuation.make(backup.time_ms, after).write(config.gateway.state_dir)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, text)
+        if not path.exists():
+            write_readable(path, text)
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}; repeat") from error
     wearables = len(json.loads(backup.files.get("state/devices.json", b'{"devices": []}'))["devices"])

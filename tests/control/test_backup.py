@@ -1,6 +1,8 @@
 """A backup: all that makes a box, for the operator's key alone; and a restore, which overwrites and forks nothing."""
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,6 +87,30 @@ def test_a_new_box_is_what_the_old_one_was(path: Path, tmp_path: Path) -> None:
         assert restored.read_bytes() == getattr(before.identity, role).read_bytes()
         assert restored.stat().st_mode & 0o077 == 0
     assert after.identity.ca.with_suffix(".crl").exists()
+
+
+def test_what_root_makes_is_the_services_and_nobody_elses(path: Path, tmp_path: Path) -> None:
+    """The state directory is the service's, as packages make it; the configuration's is root's, who lets it be read."""
+    if os.geteuid():
+        pytest.skip("only root works for somebody else")
+    new = tmp_path / "new" / "gateway.toml"
+    state = new.parent / "state"
+    state.mkdir(mode=0o700, parents=True)
+    os.chown(state, 65_534, 65_534)
+    made(taken(path), new)
+    inside = list(state.rglob("*"))
+    assert state / "continues.json" in inside
+    for each in inside:
+        assert (each.stat().st_uid, each.stat().st_gid) == (65_534, 65_534), each
+        assert each.stat().st_mode & 0o077 == 0, each
+    assert stat.S_IMODE(new.stat().st_mode) == 0o644
+
+
+def test_directories_that_it_makes_are_the_owners_alone(path: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new" / "gateway.toml"
+    made(taken(path), new)
+    for each in (new.parent / "state", new.parent / "state" / "identity"):
+        assert stat.S_IMODE(each.stat().st_mode) == 0o700
 
 
 def test_only_the_operators_key_opens_it_and_nothing_of_it_can_be_read_or_changed(path: Path) -> None:
