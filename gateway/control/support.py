@@ -57,9 +57,9 @@ async def collect(path: Path, now: dt.datetime) -> dict[str, str]:
     }
     try:
         config = load(path, GatewayConfig)
-    except GatewayError as error:
-        return {name: discreet(text) for name, text in (parts | {"configuration.json": str(error)}).items()}
-    devices = Inventory.load(config.gateway.state_dir / "devices.json").devices
+        devices = Inventory.load(config.gateway.state_dir / "devices.json").devices
+    except GatewayError as error:  # without the inventory nobody knows which words tell of people
+        return {name: discreet(text) for name, text in (parts | {"not-there.txt": f"{error}\n"}).items()}
     client = Client(config)
     parts["configuration.json"] = config.model_dump_json(indent=1)
     parts["wearables.json"] = _json([_about(each) for each in devices])

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from pydantic import TypeAdapter
 
+from gateway.ble.inventory import Inventory
 from gateway.config import GatewayConfig, load
 from gateway.control import api
 from gateway.control.client import Client
@@ -40,6 +41,7 @@ async def examine(path: Path, snapshot: Path | None, now: dt.datetime) -> list[F
         found += radio.radio(await hardware.radio_facts("hci0"))
     else:
         found += await _box(config, now)
+        found.append(_wearables(config))
         found += _trust(path, config, now)
         found += _ways(config)
     return [*found, *examine_software(snapshot, now)]
@@ -86,6 +88,15 @@ def _trust(path: Path, config: GatewayConfig, now: dt.datetime) -> Iterator[Find
         yield from trust.files(list(papers.files(path, config)))
     except OSError as error:
         yield fail("permissions", f"{error.filename}: {error.strerror}", "run as the service's user, or as root")
+
+
+def _wearables(config: GatewayConfig) -> Finding:
+    path = config.gateway.state_dir / "devices.json"
+    try:
+        known = len(Inventory.load(path).devices)
+    except ConfigError as error:
+        return fail("wearables", str(error), "run as root; if it is damaged put it back from a backup: docs/backup.md")
+    return ok("wearables", f"{known} known")
 
 
 def _ways(config: GatewayConfig) -> Iterator[Finding]:
