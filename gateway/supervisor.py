@@ -258,7 +258,7 @@ class Gateway:
         self._card.note(now_s, appended_bytes=stats.appended_bytes, written_bytes=written)
         self.metrics.outbox_left_seconds.set(self._card.hours_left(stats.room_bytes) * 3600)
         self.metrics.card_life_seconds.set(self._card.years * YEAR_S)
-        self.metrics.card_written_bytes.set(written)
+        self.metrics.card_written.inc(written - self.metrics.value("card_written_bytes_total"))
         records = self.metrics.value("sealed_records_total")
         self.metrics.card_bytes_per_record.set(written / records if records else 0)
 

@@ -72,7 +72,7 @@ GATEWAY: Final = Dashboard(
                 graph("Flushes refused, per hour", grown("iomt_gateway_outbox_failures_total", "cause")),
                 graph(
                     "Given to the disk per second",
-                    ("rate(iomt_gateway_card_written_bytes[$__rate_interval])", "{{instance}}"),
+                    rate("iomt_gateway_card_written_bytes_total"),
                     unit="Bps",
                 ),
                 graph("Given to the disk per record", now("iomt_gateway_card_bytes_per_record"), unit="bytes"),

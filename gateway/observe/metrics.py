@@ -127,7 +127,7 @@ class GatewayMetrics(Metrics):
         self.clock_error_seconds = self._gauge("clock_error_seconds", "How far the clock may be off while it is known")
         self.clock_step_seconds = self._gauge("clock_step_seconds", "By how much the clock was set when it last jumped")
         self.outbox_left_seconds = self._gauge("outbox_left_seconds", "How long the outbox lasts at the present pace")
-        self.card_written_bytes = self._gauge("card_written_bytes", "What this process gave to the disk")
+        self.card_written = self._counter("card_written_bytes", "What this process gave to the disk")
         self.card_bytes_per_record = self._gauge("card_bytes_per_record", "The same per record sealed")
         self.card_life_seconds = self._gauge("card_life_seconds", "How long a new card lasts at the present pace")
         self.online = self._gauge("uplink_online", "1 while connected to a broker")
