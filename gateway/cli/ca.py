@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import datetime as dt
 import json
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from gateway.receiver.ca import serve
 from gateway.receiver.ca.evict import evict
 from gateway.receiver.registry import Registry
 from gateway.receiver.site import Site, new_generation, publish
+
+_YEAR_DAYS = 365
+_YEAR_HOURS = 24 * _YEAR_DAYS
 
 
 def add_parser(commands: common.Subparsers) -> None:
@@ -28,13 +32,18 @@ def add_parser(commands: common.Subparsers) -> None:
     _add(ca, "serve", "run the enrolment server (EST, RFC 7030) in the foreground", _serve)
     otp = _add(ca, "otp", "make a one-time code for a gateway; an older one of its dies", _otp)
     otp.add_argument("gateway", metavar="GATEWAY")
-    otp.add_argument("--hours", type=float, default=site.CODE_HOURS, help="how long it is good (%(default)g)")
-    revoke = _add(ca, "revoke", "revoke every certificate of a gateway, at once", _revoke)
+    otp.add_argument(
+        "--hours", type=_between(0.1, _YEAR_HOURS), default=site.CODE_HOURS, help="how long it is good (%(default)g)"
+    )
+    revoke = _add(ca, "revoke", "revoke every certificate and the code of a gateway, at once", _revoke)
     revoke.add_argument("gateway", metavar="GATEWAY")
     _add(ca, "crl", "publish fresh revocation lists; the server does so every day", _crl)
     rollover = _add(ca, "rollover", "make the next root and issuing certificate", _rollover)
     rollover.add_argument(
-        "--days", type=float, default=31.0, help="after which it issues; until then it is only made known (%(default)g)"
+        "--days",
+        type=_between(0, _YEAR_DAYS),
+        default=31.0,
+        help="after which it issues; until then it is only made known (%(default)g)",
     )
     site.add_passphrase_argument(rollover)
     listing = _add(ca, "list", "every certificate: whose, until when, and whether revoked", _list)
@@ -46,6 +55,16 @@ def _add(actions: common.Subparsers, name: str, text: str, command: common.Comma
     parser.add_argument("directory", type=Path, metavar="DIR", help="the site's directory")
     parser.set_defaults(command=command)
     return parser
+
+
+def _between(least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text}: not {least:g} to {most:g}")
+        return value
+
+    return number
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -71,12 +90,13 @@ def _revoke(arguments: argparse.Namespace) -> int:
     registry = place.receiver / "registry.json"
     signers = Registry(registry).revoke(gateway) if registry.exists() else []
     with closing(site.unlocked(place)) as authority:
+        if not signers and not authority.knows(gateway):
+            raise ConfigError(f"{gateway}: has no certificate and no code that could be revoked")
         serials = authority.revoke(gateway, now=_now())
-        if not serials and not signers:
-            raise ConfigError(f"{gateway}: has no certificate that could be revoked")
         publish(place, authority, now=_now())
         unreached = asyncio.run(evict(authority, gateway, place.config().site.endpoints, place.ca / "ca.crt"))
-    print(f"{gateway}: certificates {', '.join(serials)} are revoked, the list is published")
+    revoked = ", ".join(serials) or "none new"
+    print(f"{gateway}: its code is dead, its certificates are revoked ({revoked}), the list is published")
     if signers:
         print(f"{gateway}: signers {', '.join(map(bytes.hex, signers))} count no more")
     for reason in unreached:

@@ -118,7 +118,7 @@ def test_the_command_prints_what_to_run_next_and_the_gateways_command(
     assert {each["name"] for each in listed} == {"broker", "enrolment", "site", "receiver"}
     assert "generation 2" in run(capsys, "ca", "rollover", root)
     with pytest.raises(ConfigError, match="has no certificate"):
-        run(capsys, "ca", "revoke", root, "gw-7")
+        run(capsys, "ca", "revoke", root, "gw-9")
 
 
 def test_a_ca_alone_needs_no_receiver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,6 +127,35 @@ def test_a_ca_alone_needs_no_receiver(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "ca" / "receiver").exists()
     assert not (tmp_path / "ca" / "receiver.toml").exists()
     assert "gw-1:" in run(capsys, "ca", "otp", root, "gw-1")
+
+
+def test_a_code_that_nobody_has_used_yet_can_be_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(tmp_path / "ca")
+    run(capsys, "ca", "init", root, "--host", "127.0.0.1", "--broker-port", "1")
+    run(capsys, "ca", "otp", root, "gw-1")
+    assert "its code is dead" in run(capsys, "ca", "revoke", root, "gw-1")
+    with pytest.raises(ConfigError, match="no certificate and no code"):
+        run(capsys, "ca", "revoke", root, "gw-2")
+
+
+def test_a_revocation_that_was_cut_is_published_when_it_is_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "ca"
+    run(capsys, "ca", "init", str(root), "--host", "127.0.0.1", "--broker-port", "1")
+    run(capsys, "ca", "revoke", str(root), "enrolment")
+    (root / "broker" / "ca.crl").unlink()
+    assert "none new" in run(capsys, "ca", "revoke", str(root), "enrolment")
+    assert (root / "broker" / "ca.crl").exists()
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "1e10", "nan", "soon"])
+def test_a_code_that_could_not_be_used_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hours: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(capsys, "ca", "otp", str(tmp_path), "gw-1", f"--hours={hours}")
+    assert "--hours" in capsys.readouterr().err
 
 
 def test_commands_on_what_is_no_site_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,10 +210,21 @@ class Authority:
             start = min(start, max(issued, active.active))
         return start, start + spread
 
+    def knows(self, name: str) -> bool:
+        """Whether `name` has ever got a certificate, or has a one-time code."""
+        with self._database.transaction() as database:
+            (known,) = database.execute(
+                "SELECT EXISTS (SELECT 1 FROM certificates WHERE name = ?1)"
+                " OR EXISTS (SELECT 1 FROM codes WHERE gateway = ?1)",
+                (name,),
+            ).fetchone()
+        return bool(known)
+
     def revoke(self, name: str, *, now: dt.datetime) -> list[str]:
         """Revoke every certificate of `name`, and its one-time code; returns their serial numbers."""
         with self._database.transaction() as database:
-            database.execute("DELETE FROM codes WHERE gateway = ?", (name,))
+            if database.execute("DELETE FROM codes WHERE gateway = ?", (name,)).rowcount:
+                self._database.audit("revoke-code", now, name=name)
             rows = database.execute(
                 "UPDATE certificates SET revoked_ms = ? WHERE name = ? AND revoked_ms IS NULL RETURNING serial",
                 (_ms(now), name),
