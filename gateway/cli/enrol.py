@@ -142,7 +142,12 @@ def _advice(config: GatewayConfig, url: str, endpoints: Sequence[str]) -> list[s
         advice.append(f"The site names other brokers; in [uplink] write: endpoints = {json.dumps(list(endpoints))}")
     if config.identity.enrolment != url:
         advice.append(f"Certificates would not be renewed; in [identity] write: enrolment = {json.dumps(url)}")
-    if far := firewall.beyond_unit(firewall.outbound(config, ()), lookup):
+    try:
+        far = firewall.beyond_unit(firewall.outbound(config, ()), lookup)
+    except ConfigError as error:
+        advice.append(f"{str(error).partition(';')[0]}: does DNS answer, and is the name right?")
+        far = ()
+    if far:
         advice.append(
             f"{', '.join(far)} is in no private network, where the service's unit keeps it; let it reach that:\n"
             "  iomt-gateway firewall print --unit >/etc/systemd/system/iomt-gateway.service.d/addresses.conf"

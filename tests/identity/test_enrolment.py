@@ -179,7 +179,7 @@ async def test_the_command_keeps_a_configuration_and_says_what_to_change(
     clinic: Clinic, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "gateway.toml"
-    text = f'[gateway]\nid = "{GATEWAY}"\nstate_dir = "state"\n[uplink]\nendpoints = ["old:8883"]\n'
+    text = f'[gateway]\nid = "{GATEWAY}"\nstate_dir = "state"\n[uplink]\nendpoints = ["old.invalid:8883"]\n'
     path.write_text(text)
     options = ("--config", str(path), "--ca-fingerprint", fingerprint(clinic.root))
     await command("--url", clinic.url, "--otp", clinic.code(), *options)
@@ -187,6 +187,7 @@ async def test_the_command_keeps_a_configuration_and_says_what_to_change(
     said = capsys.readouterr().out
     assert f'endpoints = ["{clinic.site.config().site.endpoints[0]}"]' in said
     assert f'enrolment = "{clinic.url}"' in said
+    assert "old.invalid has no address now" in said, "and yet it is enrolled: the code is spent"
 
 
 async def test_the_command_names_what_is_missing_or_wrong(clinic: Clinic, tmp_path: Path) -> None:
