@@ -7,7 +7,7 @@ written along with that, and by `save`.
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -38,7 +38,9 @@ Profile = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum"
 _FORM = ConfigDict(extra="forbid", ser_json_bytes="hex", val_json_bytes="hex")
 _SCHEMA: Literal[2] = 2
 
-Text = Annotated[str, Field(max_length=128)]
+TEXT_MAX: Final = 128
+"""Characters of a name, or of what a wearable tells."""
+Text = Annotated[str, Field(max_length=TEXT_MAX)]
 Stream = Annotated[
     bytes, Field(min_length=16, max_length=16), WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"})
 ]

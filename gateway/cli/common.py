@@ -1,6 +1,7 @@
 """What every command shares: how errors end a process and where configuration lies by default."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -51,6 +52,21 @@ def run(parser: argparse.ArgumentParser) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def within(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
+    """A type of argument: a number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text}: is no number from {least:g} to {most:g}")
+        return value
+
+    return read
 
 
 def new_private(path: Path) -> int:

@@ -9,7 +9,21 @@ from typing import Any
 
 from gateway.cli import common, judge, pair, terminal, words
 from gateway.cli.terminal import styled
-from gateway.cli.wearables import FOUND, SCAN_S, STREAM, WEARABLES, listing, named, nearby, scan, since, whose
+from gateway.cli.wearables import (
+    FOUND,
+    SCAN_S,
+    SECONDS,
+    SLOT,
+    STREAM,
+    WEARABLES,
+    listing,
+    name,
+    named,
+    nearby,
+    scan,
+    since,
+    whose,
+)
 from gateway.config import GatewayConfig, load
 from gateway.control import api
 from gateway.control.client import Client
@@ -24,11 +38,11 @@ def add_parser(commands: common.Subparsers) -> None:
     actions = group.add_subparsers(metavar="ACTION", required=True)
     _add(actions, "list", "every wearable of this gateway", _list)
     scan = _add(actions, "scan", "which health wearables are near", _scan)
-    scan.add_argument("--seconds", type=float, default=SCAN_S, metavar="N", help="how long to listen (%(default)g)")
+    scan.add_argument("--seconds", type=SECONDS, default=SCAN_S, metavar="N", help="how long to listen (%(default)g)")
     pair.add_parser(actions)
     _add_one(actions, "show", "everything known of one", _show)
     rename = _add_one(actions, "rename", "what people call it; the name stays on this box", _rename)
-    rename.add_argument("name", metavar="NAME", help='such as "bed 4"; never a patient\'s name')
+    rename.add_argument("name", type=name, metavar="NAME", help='such as "bed 4"; never a patient\'s name')
     assign = _add_one(actions, "assign", "its readings are of one person from now on: a new stream", _assign)
     assign.add_argument(
         "--since",
@@ -37,7 +51,7 @@ def add_parser(commands: common.Subparsers) -> None:
     )
     unassign = _add_one(actions, "unassign", "take no more readings from it", _unassign)
     for parser in (assign, unassign):
-        parser.add_argument("--user", type=int, metavar="N", help="a user slot of a shared wearable")
+        parser.add_argument("--user", type=SLOT, metavar="N", help="a user slot of a shared wearable")
     unpair = _add_one(actions, "unpair", "forget its keys; it keeps its place and whose it is", _unpair)
     release = _add_one(actions, "release", "believe it again after a quarantine (admin)", _release)
     remove = _add_one(actions, "remove", "forget it altogether (admin)", _remove)
@@ -137,9 +151,9 @@ def _facts(wearable: api.Wearable) -> dict[str, object]:
 
 
 def _rename(arguments: argparse.Namespace) -> int:
-    return _do(
-        arguments, "rename", lambda _: {"name": arguments.name}, f"is called {terminal.plain(arguments.name)} now"
-    )
+    called = terminal.plain(arguments.name)
+    done = f"is called {called} now" if called else "has no name any more"
+    return _do(arguments, "rename", lambda _: {"name": arguments.name}, done)
 
 
 def _assign(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from gateway.ble.inventory import TEXT_MAX
 from gateway.cli import common, terminal, wearables, words
 from gateway.cli.person import Person
 from gateway.cli.terminal import Style
@@ -29,7 +30,6 @@ _ASKED: Final = TypeAdapter(api.Asked)
 _READING: Final = TypeAdapter(api.ReadingSeen)
 _ADDRESS: Final = re.compile(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}")
 _SHARED: Final = ("bcs", "bls", "wss")
-_LAST_SLOT = 255
 _MARGIN_S = 30.0
 _POLL_S = 0.3
 _TOGETHER_S = 1.0
@@ -49,13 +49,26 @@ def add_parser(actions: common.Subparsers) -> None:
     pair.add_argument("device", metavar="DEVICE", nargs="?", help="its address; else those nearby are shown")
     pair.add_argument("--config", type=Path, default=common.GATEWAY_CONFIG, metavar="FILE", help=common.DEFAULT)
     pair.add_argument("--profile", choices=words.KINDS, help="what it is, without looking")
-    pair.add_argument("--seconds", type=float, default=wearables.SCAN_S, metavar="N", help="to listen (%(default)g)")
-    pair.add_argument("--name", metavar="NAME", help='what people call it, such as "bed 4"; never a patient\'s name')
-    pair.add_argument("--user", type=int, metavar="N", help="the person's slot in a wearable that several share")
+    pair.add_argument(
+        "--seconds", type=wearables.SECONDS, default=wearables.SCAN_S, metavar="N", help="to listen (%(default)g)"
+    )
+    pair.add_argument(
+        "--name",
+        type=wearables.name,
+        metavar="NAME",
+        help='what people call it, such as "bed 4"; never a patient\'s name',
+    )
+    pair.add_argument(
+        "--user", type=wearables.SLOT, metavar="N", help="the person's slot in a wearable that several share"
+    )
     pair.add_argument("--since", metavar="TIME", help="as in: devices assign")
     pair.add_argument("--no-assign", action="store_true", help="only pair; nothing is taken from it yet")
     pair.add_argument(
-        "--wait", type=float, default=300.0, metavar="N", help="seconds for a reading to compare; 0: none (%(default)g)"
+        "--wait",
+        type=common.within(float, 0, 86_400),
+        default=300.0,
+        metavar="N",
+        help="seconds for a reading to compare; 0: none (%(default)g)",
     )
     pair.add_argument("--json", action="store_true", help="events as lines of JSON, answers on standard input")
     pair.set_defaults(command=_pair)
@@ -64,8 +77,6 @@ def add_parser(actions: common.Subparsers) -> None:
 def _pair(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, GatewayConfig)
     since_ms = wearables.since(arguments.since)
-    if arguments.user is not None and not 0 <= arguments.user <= _LAST_SLOT:
-        raise ConfigError(f"--user {arguments.user}: is no user slot, 0 to {_LAST_SLOT}")
 
     async def main() -> int:
         dialogue = Dialogue(Client(config), Person(as_json=arguments.json), arguments, since_ms)
@@ -278,7 +289,7 @@ class Dialogue:
         if slot is not None or profile not in _SHARED or not self._person.here:
             return slot
         while said := await self._person.ask("The person's user number on it, 0 to 255; Enter, if there are none:"):
-            if said.isdecimal() and int(said) <= _LAST_SLOT:
+            if said.isdecimal() and int(said) <= wearables.SLOT_MAX:
                 return int(said)
         return None
 
@@ -325,7 +336,12 @@ class Dialogue:
             name: str | None = self._arguments.name
             return name
         self._person.tell()
-        return await self._person.ask('A name for it, such as "bed 4", never a patient\'s. Enter: none.')
+        while (
+            len(said := await self._person.ask('A name for it, such as "bed 4", never a patient\'s. Enter: none.'))
+            > TEXT_MAX
+        ):
+            self._person.tell(f"At most {TEXT_MAX} characters, please.")
+        return said
 
     async def _undo(self) -> None:
         """Leave nothing half done. Tells what it came to, and raises nothing."""

@@ -1,12 +1,14 @@
 """Wearables on the command line: which one is meant, tables of them, and what is near."""
 
+import argparse
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pydantic import TypeAdapter
 
-from gateway.cli import judge, terminal, words
+from gateway.ble.inventory import TEXT_MAX
+from gateway.cli import common, judge, terminal, words
 from gateway.control import api
 from gateway.control.client import Client
 from gateway.errors import ConfigError
@@ -18,6 +20,11 @@ DONE: Final = TypeAdapter(api.Done)
 WEARABLE: Final = TypeAdapter(api.Wearable)
 SCAN_S: Final = 10.0
 _ANSWER_S = 10.0
+SECONDS: Final = common.within(float, 0.1, 60)
+"""A type of argument: for how long to listen."""
+SLOT_MAX: Final = 255
+SLOT: Final = common.within(int, 0, SLOT_MAX)
+"""A type of argument: a user slot of a wearable that several share."""
 
 
 async def named(daemon: Client, wanted: str) -> api.Wearable:
@@ -31,6 +38,8 @@ def find(wearables: Sequence[api.Wearable], wanted: str) -> api.Wearable:
 
     Raises `ConfigError` that says what there is.
     """
+    if not wanted:
+        raise ConfigError(f"no wearable is named; there is {_names(wearables) or 'none yet'}")
     plain = wanted.casefold()
     for fits in (_has_address, _has_name, _ends):
         found = [each for each in wearables if fits(each, plain)]
@@ -114,6 +123,13 @@ def since(text: str | None) -> int | None:
         return int(dt.datetime.fromisoformat(text).astimezone(dt.UTC).timestamp() * 1000)
     except ValueError:
         raise ConfigError(f"--since {text}: is no time such as 2026-11-25T08:00, nor `all`") from None
+
+
+def name(text: str) -> str:
+    """A type of argument: what people call a wearable."""
+    if len(text) > TEXT_MAX:
+        raise argparse.ArgumentTypeError(f"is longer than {TEXT_MAX} characters")
+    return text
 
 
 def whose(stream: str) -> str:

@@ -53,6 +53,9 @@ def test_zsh_takes_what_it_is_given_and_every_command_is_in_it(program: str, tmp
     text = script(program, "zsh")
     (tmp_path / "completion").write_text(text)
     shell("zsh", "-n", str(tmp_path / "completion"))
+    taken = 'autoload -Uz compinit; compinit -u -D; eval "$(cat $1)"; print ${_comps[$2]}'
+    told = shell("zsh", "-f", "-c", taken, "zsh", str(tmp_path / "completion"), f"iomt-{program}")
+    assert told.strip() == f"_shtab_iomt_{program}"
     [commands] = [each.choices for each in PROGRAMS[program].parser()._actions if each.choices]
     assert all(f"{name}:" in text for name in commands)
 

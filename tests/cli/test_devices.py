@@ -72,7 +72,7 @@ async def test_a_wearable_goes_by_its_address_the_end_of_one_or_its_name(ward: B
         assert lines_fit(done.out)
         assert f"address         {PLX_ADDRESS}\n" in done.out
         assert "pairing         encrypted, nobody was authenticated\n" in done.out
-    for name, told in (("bed 9", "is not a wearable of this gateway; there is"), ("", "could be")):
+    for name, told in (("bed 9", "is not a wearable of this gateway; there is"), ("", "no wearable is named")):
         done = await ward.run("devices", "show", name)
         assert done.status == 2
         assert told in done.err
@@ -107,6 +107,30 @@ async def test_since_is_a_time(ward: Bedside) -> None:
     done = await ward.run("devices", "assign", "finger", "--since", "yesterday")
     assert done.status == 2
     assert "--since yesterday: is no time such as" in done.err
+
+
+async def test_an_empty_name_takes_the_name_away_and_never_means_the_only_wearable(ward: Bedside) -> None:
+    assert (await ward.run("devices", "rename", "finger", "")).out == f"{PLX_ADDRESS}: has no name any more\n"
+    assert (await ward.run("devices", "unpair", "", "--yes")).status == 2
+    assert (await ward.run("devices", "rename", PLX_ADDRESS, "finger")).status == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (("scan", "--seconds", "0"), "argument --seconds: 0: is no number from 0.1 to 60"),
+        (("scan", "--seconds", "nan"), "argument --seconds: nan: is no number from 0.1 to 60"),
+        (("pair", "x", "--user", "256"), "argument --user: 256: is no number from 0 to 255"),
+        (("pair", "x", "--name", 129 * "x"), "argument --name: is longer than 128 characters"),
+        (("rename", "x", 129 * "x"), "argument NAME: is longer than 128 characters"),
+    ],
+)
+async def test_what_the_gateway_would_not_take_is_refused_before_it_is_asked(
+    ward: Bedside, wrong: tuple[str, ...], told: str
+) -> None:
+    done = await ward.run("devices", *wrong)
+    assert done.status == 2
+    assert told in done.err
 
 
 async def test_without_wearables_everything_says_how_to_get_one(ward: Bedside) -> None:
