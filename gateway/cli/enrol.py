@@ -150,6 +150,8 @@ def _advice(config: GatewayConfig, url: str, endpoints: Sequence[str]) -> list[s
     if far:
         advice.append(
             f"{', '.join(far)} is in no private network, where the service's unit keeps it; let it reach that:\n"
-            "  iomt-gateway firewall print --unit >/etc/systemd/system/iomt-gateway.service.d/addresses.conf"
+            "  mkdir -p /etc/systemd/system/iomt-gateway.service.d\n"
+            "  iomt-gateway firewall print --unit >/etc/systemd/system/iomt-gateway.service.d/addresses.conf\n"
+            "  systemctl daemon-reload"
         )
     return advice

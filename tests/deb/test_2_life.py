@@ -1,5 +1,6 @@
 """A site's life with the packages, under systemd: each test goes on where the one before ended."""
 
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -70,6 +71,23 @@ def test_an_upgrade_of_the_receiver_loses_nothing(machine: Machine) -> None:
     for unit in UNITS:
         until(lambda unit=unit: machine.state(unit) == "active", lambda unit=unit: machine.box.journal(unit))
     machine.judged()
+
+
+def test_an_upgrade_that_fails_leaves_what_was_there_running(machine: Machine, tmp_path: Path) -> None:
+    control = tmp_path / "DEBIAN"
+    control.mkdir(parents=True)
+    (control / "control").write_text(
+        "Package: iomt-gateway\nVersion: 99\nArchitecture: all\nMaintainer: nobody\nDescription: none\n"
+    )
+    (control / "preinst").write_text("#!/bin/sh\nexit 1\n")
+    (control / "preinst").chmod(0o755)
+    target = machine.path("/debs/broken.deb")
+    subprocess.run(("dpkg-deb", "--root-owner-group", "--build", tmp_path, target), check=True)
+    process = machine.box.show("iomt-gateway", "MainPID")
+    said = machine.box.run("dpkg", "-i", "/debs/broken.deb", check=False)
+    assert "error processing archive /debs/broken.deb" in said
+    assert machine.state("iomt-gateway") == "active", said
+    assert machine.box.show("iomt-gateway", "MainPID") != process, "it was never stopped"
 
 
 def test_a_removal_keeps_keys_and_outbox_and_says_what_waits(machine: Machine) -> None:
