@@ -13,6 +13,8 @@ from gateway.errors import ConfigError, GatewayError, NoAnswerError
 GATEWAY_CONFIG = Path("/etc/iomt-gateway/gateway.toml")
 DEFAULT = "configuration (%(default)s)"
 RECEIVER_CONFIG = Path("/etc/iomt-gateway/receiver.toml")
+UNITS = Path("/usr/lib/systemd/system")
+"""Where the packages put their units."""
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - its type has no public name

@@ -86,7 +86,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"gateway": gateway, "config": str(path), "steps": steps, "mend": advice}))
     else:
-        print("\n".join([f"{gateway} is enrolled.", *advice, f"Next: iomt-gateway run --config {path}"]))
+        print("\n".join([f"{gateway} is enrolled.", *advice, f"Next: {_next(path)}"]))
     return 0
 
 
@@ -133,6 +133,13 @@ def _planned(path: Path, text: Callable[[Sequence[str]], str]) -> GatewayConfig:
     """What the configuration will say, but for the brokers, which the site names."""
     document = tomllib.loads(text(["localhost:8883"]))
     return GatewayConfig.model_validate(document, context=path.parent)
+
+
+def _next(path: Path) -> str:
+    """What starts the gateway: the package's service, or the program by hand."""
+    if path == common.GATEWAY_CONFIG and (common.UNITS / "iomt-gateway.service").exists():
+        return "systemctl start iomt-gateway"
+    return f"iomt-gateway run --config {path}"
 
 
 def _advice(config: GatewayConfig, url: str, endpoints: Sequence[str]) -> list[str]:

@@ -19,7 +19,6 @@ from gateway.receiver.site import Site, create
 CODE_HOURS = 24.0
 _PACKAGED = Path("/var/lib/iomt-site")
 """Where the units of the package look for a site."""
-_UNITS = Path("/usr/lib/systemd/system")
 _ASK = Path("-")
 
 
@@ -124,7 +123,7 @@ def _init(arguments: argparse.Namespace) -> int:
 def _next(site: Site) -> list[str]:
     """What starts a site: the package's services, or each program as a service of one's own."""
     units = [f"iomt-{name}.service" for name in ("broker", "ca", "receiver")]
-    if site.root == _PACKAGED and all((_UNITS / unit).exists() for unit in units):
+    if site.root == _PACKAGED and all((common.UNITS / unit).exists() for unit in units):
         return [f"systemctl start {' '.join(unit.removesuffix('.service') for unit in units)}"]
     return [
         f"mosquitto -c {site.broker / 'mosquitto.conf'}",

@@ -56,7 +56,7 @@ class Site:
         made = json.loads(self._receiver("init", SITE, "--host", "localhost", "--gateway", GATEWAY, "--json"))
         (start,) = made["run"]
         self.box.run(*start.split())
-        self.box.run(GATEWAY_CLI, *made["enrol"].split()[1:])
+        assert "Next: systemctl start iomt-gateway\n" in self.box.run(GATEWAY_CLI, *made["enrol"].split()[1:])
         config = self.path(CONFIG)
         text = config.read_text().replace(
             '# adapter = "hci0"', f'adapter = "virtual:{_AIR}/hci.sock"\nretry_max_s = 1.0'

@@ -12,7 +12,7 @@ PARTS = re.split(r"^```", PAGE, flags=re.MULTILINE)
 """Prose and blocks in turn; a block begins with its language."""
 
 
-@pytest.mark.parametrize(("prose", "block"), zip(PARTS[::2], PARTS[1::2], strict=False))
+@pytest.mark.parametrize(("prose", "block"), [*zip(PARTS[::2], PARTS[1::2], strict=False)])
 def test_every_block_says_whether_it_is_run(prose: str, block: str) -> None:
     said = {"sh": "*run", "text": "*not run"}[block.partition("\n")[0]]
     assert said in prose.rstrip().rpartition("\n\n")[2]
