@@ -35,6 +35,9 @@ class Births:
         What was refused is looked at again when the registry has changed: an operator may have allowed it.
         """
         for gateway, payload in births:
+            if not payload:  # what was retained is cleared, as `ca revoke` does
+                self._waiting.pop(gateway, None)
+                continue
             try:
                 certificates = json.loads(payload).get("signer_cert")
                 if certificates is not None:

@@ -117,10 +117,15 @@ def test_a_certificate_that_is_no_signers_is_refused(fleet: Fleet, tmp_path: Pat
     assert not fleet.registry
 
 
-@pytest.mark.parametrize("payload", [b"", b"nonsense", b"[]", b'{"signer_cert": 1}', b'{"signer_cert": "\xc3\xa4"}'])
+@pytest.mark.parametrize("payload", [b"nonsense", b"[]", b'{"signer_cert": 1}', b'{"signer_cert": "\xc3\xa4"}'])
 def test_a_status_that_makes_no_sense_is_refused(fleet: Fleet, payload: bytes) -> None:
     assert fleet.births.take([(GATEWAY, payload)], now=NOW) == []
     assert len(fleet.refused) == 1
+
+
+def test_a_status_that_was_cleared_is_no_refusal(fleet: Fleet) -> None:
+    assert fleet.births.take([(GATEWAY, b"")], now=NOW) == []
+    assert not fleet.refused
 
 
 def test_a_last_will_says_nothing_about_signers(fleet: Fleet) -> None:
