@@ -97,14 +97,15 @@ def _add_holes(segment: Segment, holes: Sequence[Hole]) -> None:
 
 
 def named_by(frame: Frame, link: Link) -> Link | None:
-    """Return the bundle before `link`, as the bundle itself names it."""
+    """Return the bundle before `link`, as the bundle itself names it; None for the first of all in a lane."""
     try:
         bundle = parse(frame.bundle)
     except MalformedError:
         return Link(link.chain, link.no - 1, NO_HASH) if link.no else None
     if link.no:
         return Link(link.chain, link.no - 1, bundle.prev)
-    return Link(*bundle.predecessor, bundle.prev) if bundle.predecessor else None
+    # The root that a first urgent chain names has no hash: it never was.
+    return Link(*bundle.predecessor, bundle.prev) if bundle.predecessor and bundle.prev != NO_HASH else None
 
 
 def _between(known: Link | None, last: Link | None) -> list[Hole]:

@@ -16,6 +16,7 @@ from gateway.outbox.outbox import Outbox
 from gateway.pipeline import Pipeline
 from gateway.receiver.audit import audit
 from gateway.receiver.intake import Intake
+from gateway.receiver.judging import judging
 from gateway.receiver.plan import Message
 from gateway.receiver.sqlite import SqliteStore
 from gateway.receiver.sqlite import reading as reading_store
@@ -111,8 +112,8 @@ def received(outbox: Outbox, directory: Path) -> dict[str, Any]:
         while ready := store.ready(after=-1, limit=1000):
             intake.take([message for _, message in ready], now_ms=NOW_MS)
         summary = store.summary()
-    with reading_store(directory) as archive:
-        report = audit(archive, registry, stream=None, on_progress=lambda *_: None)
+    with reading_store(directory) as archive, judging(registry, 1) as judge:
+        report = audit(archive, judge, stream=None, on_progress=lambda *_: None)
     return {**summary, "verdict": report["verdict"]}
 
 

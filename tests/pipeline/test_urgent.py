@@ -91,6 +91,7 @@ async def test_an_urgent_chain_names_the_last_urgent_one_and_the_first_a_root_th
 ) -> None:
     for _ in range(2):
         outbox = Outbox.open(tmp_path / "outbox", gateway=GATEWAY, segment_bytes=1 << 20, capacity_bytes=16 << 20)
+        assert outbox.stats().missing == 0, "nobody misses the root"
         pipeline = build(outbox)
         for number in range(2):
             pipeline.submit(STREAM, [alarm(number)])
