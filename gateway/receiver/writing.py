@@ -52,7 +52,8 @@ UPDATE reading_rows SET
         '$."2"', times.uncertainty_ms + :error_ms + abs(times.boot_ms - :boot_ms) / 10000)
 FROM boot_times AS times
 WHERE times.gateway = :gateway AND times.boot = :boot AND reading_rows.id = times.reading_id
-    AND reading_rows.chain_id = times.chain_id AND reading_rows.seq = times.seq
+    AND reading_rows.stream_id = times.stream_id AND reading_rows.chain_id = times.chain_id
+    AND reading_rows.seq = times.seq
 """
 _CORRECT_EVENTS = """
 UPDATE event_rows SET time_ms = max(0, :wall_ms + times.boot_ms - :boot_ms)

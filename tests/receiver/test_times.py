@@ -10,7 +10,7 @@ from gateway.envelope.seal import self_stream
 from gateway.model import Batch, Event, Extra, Record, TimeSource
 from tests.receiver.conftest import NOW_MS, Box, Cloud
 
-STREAM, BOOT, OTHER_BOOT = b"\x0a" * 16, b"\xb0" * 16, b"\xb1" * 16
+STREAM, ANOTHER, BOOT, OTHER_BOOT = b"\x0a" * 16, b"\x0b" * 16, b"\xb0" * 16, b"\xb1" * 16
 HOUR_MS = 3_600_000
 
 
@@ -79,6 +79,20 @@ def test_an_anchor_holds_for_its_own_boot_and_gateway_alone(gw: Box, other: Box,
     assert {time_ms for time_ms, _, _ in times(cloud)} == {1_000}
     cloud.take(gw.message(anchor(gw, 2_000)))
     assert [row for row in times(cloud) if row[1] == TimeSource.ANCHORED] == [(NOW_MS - 1_000, 5, 27)]
+
+
+@pytest.mark.parametrize("streams", [(STREAM, ANOTHER), (ANOTHER, STREAM)])
+def test_the_time_of_a_repetition_that_was_not_kept_corrects_no_other_streams_record(
+    gw: Box, cloud: Cloud, streams: tuple[bytes, bytes]
+) -> None:
+    kept = counting(1_000, uncertainty_ms=900_000)
+    kept = replace(kept, extras=((int(Extra.SEQUENCE), 1), *kept.extras))
+    other = replace(counting(2_000), device="C0:00:00:00:00:02")
+    cloud.take(gw.message(Batch(streams[0], (kept,)), Batch(streams[1], (other,))))
+    cloud.take(gw.message(Batch(streams[0], (kept,))))
+    cloud.take(gw.message(Batch(streams[1], (other,))))
+    cloud.take(gw.message(anchor(gw, 3_000)))
+    assert sorted(times(cloud)) == [(NOW_MS - 2_000, 5, 900_020), (NOW_MS - 1_000, 5, 27), (NOW_MS - 1_000, 5, 27)]
 
 
 def test_events_are_corrected_too(gw: Box, cloud: Cloud) -> None:
