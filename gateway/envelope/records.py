@@ -164,8 +164,9 @@ def _expanded(
     if kind is list:
         if len(column) != count:
             raise MalformedError("a column has not one item a record")
-        _check(column, kinds, low, high)
-        return column  # type: ignore[no-any-return] # a list, as said
+        items: list[Any] = column
+        _check(items, kinds, low, high)
+        return items
     if kind not in kinds:
         raise MalformedError("a column is something of a wrong type")
     if kind is int and not low <= column <= high:

@@ -150,6 +150,6 @@ def _show(context: ssl.SSLContext, cert: Path, key: Path) -> None:
 def _refusal(code: int, reason: str) -> ssl.SSLCertVerificationError:
     """The error as OpenSSL's own refusals look."""
     error = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, reason)
-    error.library, error.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"
+    error.reason = "CERTIFICATE_VERIFY_FAILED"
     error.verify_code, error.verify_message = code, reason
     return error

@@ -39,11 +39,11 @@ def probe(endpoint: str, tls: ssl.SSLContext | None) -> Iterator[Tried]:
             yield from _tls(connection, host, tls)
 
 
-def _route(family: int, address: object) -> Tried:
+def _route(family: int, address: tuple[str | int | bytes, ...]) -> Tried:
     """By which of its addresses the box would send; a datagram socket that connects sends nothing."""
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         try:
-            asking.connect(address)  # type: ignore[arg-type] # as getaddrinfo gave it
+            asking.connect(address)
         except OSError as error:
             return Tried(Step.ROUTE, str(error.strerror), failed=True)
         return Tried(Step.ROUTE, f"from {asking.getsockname()[0]}")
