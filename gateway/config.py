@@ -1,6 +1,6 @@
 """TOML in, frozen models out: validated once, at the edge; an unknown key is an error.
 
-`config/gateway.toml` and `config/receiver.toml` show every key with its unit and default.
+`config/gateway.toml` shows every key with its unit and default; the receiver's are in `gateway.receiver.config`.
 """
 
 import os
@@ -65,18 +65,20 @@ RESERVED = ("broker", "receiver", "enrolment", "site")
 GatewayId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$"), AfterValidator(_not_reserved)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a configuration file, or the whole."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class GatewaySection(_Section):
+class GatewaySection(Section):
     """Who this box is and where it keeps what it must remember."""
 
     id: GatewayId
     state_dir: FilePath
 
 
-class IdentitySection(_Section):
+class IdentitySection(Section):
     """Where the gateway's keys and what it trusts lie: in `identity` of the state directory, unless told otherwise."""
 
     ca: FilePath
@@ -109,7 +111,7 @@ TPM_KEYS = {"tls_key": "tls.tpm", "signing_key": "sign.tpm"}
 _CREDENTIALS_DIRECTORY = "/run/credentials/iomt-gateway.service"
 
 
-class BrokerSection(_Section):
+class BrokerSection(Section):
     """How to reach the broker; used by both sides."""
 
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
@@ -128,7 +130,7 @@ class UplinkSection(BrokerSection):
     required_stores: int = Field(default=1, ge=1, le=4)
 
 
-class OutboxSection(_Section):
+class OutboxSection(Section):
     """How much is kept and how often it is made durable."""
 
     tick_ms: int = Field(default=250, ge=0, le=60_000)
@@ -145,7 +147,7 @@ class OutboxSection(_Section):
         return self
 
 
-class EnvelopeSection(_Section):
+class EnvelopeSection(Section):
     """How readings are sealed."""
 
     epoch_max_s: int = Field(default=3600, ge=1, le=86_400)
@@ -153,7 +155,7 @@ class EnvelopeSection(_Section):
     allow_classical: bool = False
 
 
-class BleSection(_Section):
+class BleSection(Section):
     """Which radio; `virtual:PATH` reaches virtual wearables through a Unix socket (needs the `lab` extra)."""
 
     adapter: Annotated[str, Field(pattern=r"^(hci\d+|([0-9A-F]{2}:){5}[0-9A-F]{2}|virtual:.+|none)$")] = "hci0"
@@ -167,7 +169,7 @@ class BleSection(_Section):
     just_works: tuple[str, ...] = ()
 
 
-class LimitsSection(_Section):
+class LimitsSection(Section):
     """Bounds of one metric, in its unit, in place of the shipped ones; `inf` or `-inf` for none."""
 
     reject_below: Bound | None = None
@@ -177,7 +179,7 @@ class LimitsSection(_Section):
     rate_per_min: Annotated[float, Field(gt=0)] | None = None
 
 
-class QualitySection(_Section):
+class QualitySection(Section):
     """When a value is doubtful or void."""
 
     limits: dict[str, LimitsSection] = {}
@@ -188,13 +190,13 @@ class QualitySection(_Section):
         return {name: limits.model_dump(exclude_none=True) for name, limits in self.limits.items()}
 
 
-class ClockSection(_Section):
+class ClockSection(Section):
     """Whether the system's clock is believed."""
 
     believe: Literal["auto", "system"] = "auto"
 
 
-class MetricsSection(_Section):
+class MetricsSection(Section):
     """Prometheus; loopback unless told otherwise, and elsewhere only over TLS, for those whom `tls_ca` certifies."""
 
     listen: Endpoint | Literal["off"] = "127.0.0.1:9464"
@@ -220,13 +222,7 @@ class MetricsSection(_Section):
         return self
 
 
-class ReceiverMetricsSection(MetricsSection):
-    """The receiver's, beside a gateway on the same machine."""
-
-    listen: Endpoint | Literal["off"] = "127.0.0.1:9465"
-
-
-class ControlSection(_Section):
+class ControlSection(Section):
     """Who may ask the gateway what: Unix groups; "" for none. Root and the gateway's own user may everything."""
 
     socket: Annotated[str, Field(pattern=r"^(/.+)?$")] = ""
@@ -235,7 +231,7 @@ class ControlSection(_Section):
     admin_group: str = ""
 
 
-class FirewallSection(_Section):
+class FirewallSection(Section):
     """Whom `firewall print` lets through beside brokers and enrolment; time servers may be networks, too."""
 
     dns: tuple[IPv4Address | IPv6Address, ...] = ()
@@ -246,14 +242,14 @@ class FirewallSection(_Section):
     ssh_port: int = Field(default=22, ge=1, le=65_535)
 
 
-class LogSection(_Section):
+class LogSection(Section):
     """What is told of the work, and in which form; `auto`: to journald where it listens, JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "journal", "json", "text"] = "auto"
 
 
-class GatewayConfig(_Section):
+class GatewayConfig(Section):
     """The whole of `gateway.toml`."""
 
     @model_validator(mode="before")
@@ -286,129 +282,7 @@ class GatewayConfig(_Section):
     log: LogSection = LogSection()
 
 
-class ReceiverSection(_Section):
-    """What the receiver keeps and with whose keys it works."""
-
-    state_dir: FilePath
-    registry: FilePath
-    recipient_keys: tuple[FilePath, ...] = Field(min_length=1)
-    receipt_key: FilePath
-    key_list: FilePath
-
-
-class ReceiverBrokerSection(BrokerSection):
-    """The receiver's way to the broker; workers that share a subscription need client ids of their own."""
-
-    client_id: str = Field(default="receiver", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    share: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
-
-
-class JetStreamSection(_Section):
-    """NATS nodes to pull from; with none, bundles come by MQTT."""
-
-    servers: tuple[Endpoint, ...] = ()
-    replicas: Literal[1, 3, 5] = 3
-    max_age_s: int = Field(default=604_800, ge=60)
-    max_bytes: int = Field(default=32 << 30, ge=1 << 20)
-    max_ack_pending: int = Field(default=16_384, ge=1)
-
-
-class StoreSection(_Section):
-    """Which database: SQLite in `receiver.state_dir`, unless an address names PostgreSQL."""
-
-    url: str = Field(default="sqlite", pattern=r"^(sqlite|postgres(ql)?://.+)$", repr=False)
-    retention_days: int = Field(default=0, ge=0, le=36_500)
-    backup_days: int = Field(default=0, ge=0, le=36_500)
-
-
-class TlsSection(_Section):
-    """The receiver's client certificate for the broker."""
-
-    ca: FilePath
-    cert: FilePath
-    key: FilePath
-
-
-class IngestSection(_Section):
-    """Bounds of one commit and of what waits."""
-
-    receive_maximum: int = Field(default=256, ge=1, le=65_535)
-    parked_bundles: int = Field(default=4096, ge=1, le=1 << 20)
-    parked_per_gateway: int = Field(default=512, ge=1, le=1 << 20)
-    heartbeat_s: int = Field(default=60, ge=1, le=3600)
-
-
-class ApiSection(_Section):
-    """The read API: mutual TLS always; who may read is said by the common names of certificates."""
-
-    listen: Endpoint | Literal["off"] = "off"
-    tls_ca: FilePath | Literal[""] = ""
-    tls_cert: FilePath | Literal[""] = ""
-    tls_key: FilePath | Literal[""] = ""
-    viewers: tuple[str, ...] = ()
-    readers: tuple[str, ...] = ()
-
-    @property
-    def files(self) -> tuple[Path, Path, Path] | None:
-        """CA of the clients, certificate, key; None: it is not served."""
-        if self.listen != "off" and self.tls_ca and self.tls_cert and self.tls_key:
-            return self.tls_ca, self.tls_cert, self.tls_key
-        return None
-
-    @model_validator(mode="after")
-    def _nobody_reads_in(self) -> Self:
-        if self.listen != "off" and self.files is None:
-            raise ValueError("listen needs tls_ca, tls_cert and tls_key")
-        return self
-
-
-class ReceiverConfig(_Section):
-    """The whole of `receiver.toml`."""
-
-    receiver: ReceiverSection
-    store: StoreSection = StoreSection()
-    tls: TlsSection
-    broker: ReceiverBrokerSection
-    jetstream: JetStreamSection = JetStreamSection()
-    ingest: IngestSection = IngestSection()
-    api: ApiSection = ApiSection()
-    metrics: ReceiverMetricsSection = ReceiverMetricsSection()
-    log: LogSection = LogSection()
-
-
-class SiteSection(_Section):
-    """Where gateways find a site."""
-
-    url: Annotated[str, Field(pattern=r"^https://[^/]+$")]
-    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
-
-
-class CaSection(_Section):
-    """What a site's CA gives away, and for how long."""
-
-    listen: Endpoint = "0.0.0.0:8443"
-    tls_days: int = Field(default=14, ge=7, le=30)
-    signer_days: int = Field(default=3650, ge=30, le=7300)
-    crl_days: int = Field(default=30, ge=8, le=90)
-    grace_days: int = Field(default=0, ge=0, le=365)
-    passphrase_file: FilePath | Literal[""] = ""
-
-
-class SiteBrokerSection(_Section):
-    """The broker beside the CA: told to read a new revocation list."""
-
-    pid_file: FilePath | None = None
-
-
-class SiteConfig(_Section):
-    """The whole of a site's `site.toml`."""
-
-    site: SiteSection
-    ca: CaSection = CaSection()
-    broker: SiteBrokerSection = SiteBrokerSection()
-
-
-C = TypeVar("C", GatewayConfig, ReceiverConfig, SiteConfig)
+C = TypeVar("C", bound=Section)
 
 
 def load(path: Path, model: type[C]) -> C:

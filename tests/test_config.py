@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import GatewayConfig, ReceiverConfig, load
+from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError
+from gateway.receiver.config import ReceiverConfig
 
 SHIPPED = Path(__file__).parents[1] / "config"
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from gateway.config import GatewayConfig, ReceiverConfig, load
+from gateway.config import GatewayConfig, load
 from gateway.lab.broker import DemoBroker
 from gateway.lab.site import GATEWAY, Site, build, free_port
 from gateway.receiver import worker
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.intake import Intake
 from gateway.supervisor import Gateway
 from gateway.uplink.uplink import Uplink

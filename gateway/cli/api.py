@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.observe import log, systemd
+from gateway.receiver.config import ReceiverConfig
 
 _log = logging.getLogger(__name__)
 

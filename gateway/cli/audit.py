@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli import common
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.envelope.layout import self_stream
 from gateway.errors import ConfigError, IdentityError, StoreError
+from gateway.receiver.config import ReceiverConfig
 
 _PROGRESS_S = 2.0
 _UNEXPLAINED = 1

@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.config import GatewayConfig, ReceiverConfig, SiteConfig, load
+from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError
 from gateway.health.metrics import limits_by_code
+from gateway.receiver.config import ReceiverConfig, SiteConfig
 
 
 def add_parser(commands: common.Subparsers) -> None:

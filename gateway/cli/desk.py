@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from gateway.cli import common
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.errors import ConfigError
+from gateway.receiver.config import ReceiverConfig
 
 if TYPE_CHECKING:
     from gateway.receiver.export import Written

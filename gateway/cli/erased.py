@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.durable import write_once
 from gateway.errors import ConfigError
+from gateway.receiver.config import ReceiverConfig
 
 
 def add_parser(commands: common.Subparsers) -> None:

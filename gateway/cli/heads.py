@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.control.continuation import link_text
 from gateway.errors import ConfigError
+from gateway.receiver.config import ReceiverConfig
 
 
 def add_parser(commands: common.Subparsers) -> None:

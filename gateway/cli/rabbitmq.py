@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.envelope.layout import GATEWAY_ID
 from gateway.errors import ConfigError
+from gateway.receiver.config import ReceiverConfig
 
 
 def add_parser(commands: common.Subparsers) -> None:

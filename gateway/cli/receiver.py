@@ -26,9 +26,10 @@ from gateway.cli import (
     site,
     store,
 )
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.errors import GatewayError
 from gateway.observe import log
+from gateway.receiver.config import ReceiverConfig
 
 
 def parser() -> argparse.ArgumentParser:

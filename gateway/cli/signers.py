@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from gateway.cli import common
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.errors import ConfigError
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.plan import Last
 from gateway.receiver.registry import Registry
 

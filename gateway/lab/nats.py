@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from gateway.config import JetStreamSection
 from gateway.errors import ConfigError, UplinkError
 from gateway.lab.process import Child
 from gateway.lab.site import free_port
+from gateway.receiver.config import JetStreamSection
 from gateway.receiver.jetstream import init_stream, users
 
 NODES = 3

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.control.doctor import box, hardware, papers, probe, trust, way
 from gateway.control.doctor.findings import Finding, fail, ok, warn
 from gateway.control.doctor.software import examine_software
 from gateway.errors import ConfigError, IdentityError, StoreError
 from gateway.identity.files import load_registry
 from gateway.identity.tls import client_context
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.fleet import Fleet, RecipientKeys
 from gateway.receiver.store import INCARNATION, read_incarnation
 from gateway.receiver.stores import open_archive

@@ -19,7 +19,6 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from gateway.config import JetStreamSection
 from gateway.errors import (
     BrokerUnreachableError,
     ConfigError,
@@ -28,6 +27,7 @@ from gateway.errors import (
     TlsRefusedError,
     UplinkError,
 )
+from gateway.receiver.config import JetStreamSection
 from gateway.uplink import mqtt
 from gateway.uplink.client import Message
 

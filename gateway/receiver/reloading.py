@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cryptography import x509
 
-from gateway.config import ReceiverConfig
 from gateway.errors import IdentityError
 from gateway.identity.files import load_certificate, stamp
 from gateway.identity.tls import ClientContext, client_context, crl_expiry_s
 from gateway.observe.metrics import ReceiverMetrics
+from gateway.receiver.config import ReceiverConfig
 
 if TYPE_CHECKING:
     from gateway.receiver.worker import Receiver

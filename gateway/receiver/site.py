@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.config import SiteConfig, load
+from gateway.config import load
 from gateway.durable import give_to_owner, write_durably, write_once
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConfigError, IdentityError
@@ -32,6 +32,7 @@ from gateway.identity.files import is_encrypted, load_private_key, load_verify_k
 from gateway.identity.site import SIGNER, SiteFile, encode_site
 from gateway.receiver.ca.authority import Authority, Generation
 from gateway.receiver.ca.issue import Issuer, certify, new_key, profiles, self_sign
+from gateway.receiver.config import SiteConfig
 from gateway.receiver.fleet import new_recipient_key, sign_key_list
 from gateway.receiver.sqlite import SqliteStore
 

@@ -2,9 +2,9 @@
 
 from contextlib import AbstractContextManager
 
-from gateway.config import ReceiverConfig
 from gateway.receiver import sqlite
 from gateway.receiver.archive import Archive
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.store import Store, open_incarnation
 
 

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection, ReceiverConfig
 from gateway.envelope.keys import signer_for
 from gateway.errors import ConnectionLostError, SignatureError, SignerError, StoreError, UplinkError
 from gateway.identity.files import load_private_key
@@ -23,6 +22,7 @@ from gateway.observe.metrics import ReceiverMetrics
 from gateway.observe.progress import Pulse
 from gateway.observe.throttle import Throttle
 from gateway.receiver.births import Births
+from gateway.receiver.config import IngestSection, JetStreamSection, ReceiverBrokerSection, ReceiverConfig
 from gateway.receiver.fleet import RecipientKeys
 from gateway.receiver.intake import Intake, Taken
 from gateway.receiver.plan import Last, Message

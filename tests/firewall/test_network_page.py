@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gateway.config import Endpoint, FirewallSection, GatewayConfig, ReceiverConfig, SiteConfig
+from gateway.config import Endpoint, FirewallSection, GatewayConfig
+from gateway.receiver.config import ReceiverConfig, SiteConfig
 
 PAGE = (Path(__file__).parents[2] / "docs" / "network.md").read_text()
 _ENDPOINT = Endpoint.__metadata__[0]  # type: ignore[attr-defined] # what Annotated[...] is at run time has no public type

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from gateway.config import JetStreamSection
 from gateway.errors import BrokerUnreachableError, ConfigError, TlsRefusedError, UplinkError
 from gateway.identity.tls import client_context
 from gateway.lab.nats import Nodes, program
 from gateway.lab.pki import make_dev_pki
 from gateway.observe.metrics import ReceiverMetrics
+from gateway.receiver.config import JetStreamSection
 from gateway.receiver.jetstream import STREAM, JetStream, connect, init_stream
 from gateway.receiver.sqlite import SqliteStore
 from tests.receiver.serving import GATEWAY, bundles, gateway, made_pki, receipts_until, receiving, until, value

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import receiver as receiver_cli
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.envelope.keys import signer_for
 from gateway.envelope.open import parse
 from gateway.errors import ConfigError
@@ -30,6 +30,7 @@ from gateway.lab.fleet import Shape, SimulatedGateway, publish, ticks
 from gateway.lab.pki import make_dev_pki
 from gateway.lab.process import Child
 from gateway.lab.site import Site, build, free_port
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.plan import Message
 from gateway.receiver.store import QUARANTINE_BUNDLES, QUARANTINE_BUNDLES_PER_GATEWAY, QUARANTINE_BYTES, Store
 from gateway.receiver.stores import open_store

@@ -16,7 +16,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway.config import CaSection
 from gateway.envelope.keys import signer_for
 from gateway.envelope.layout import self_stream
 from gateway.envelope.seal import ChainWriter
@@ -28,6 +27,7 @@ from gateway.identity.renewal import Renewal, Validity
 from gateway.model import Batch, Event, Record
 from gateway.receiver.births import Births
 from gateway.receiver.ca.authority import SIGNING, TLS, Authority
+from gateway.receiver.config import CaSection
 from gateway.receiver.fleet import Fleet, RecipientKeys
 from gateway.receiver.intake import Intake
 from gateway.receiver.plan import Message

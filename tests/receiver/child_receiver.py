@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.receiver import worker
+from gateway.receiver.config import ReceiverConfig
 from gateway.uplink.mqtt import Connection
 
 

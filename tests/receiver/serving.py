@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.config import IngestSection, JetStreamSection, ReceiverBrokerSection
 from gateway.envelope.keys import signer_for
 from gateway.envelope.receipt import decode_receipt
 from gateway.envelope.seal import ChainWriter
@@ -17,6 +16,7 @@ from gateway.identity.tls import client_context
 from gateway.lab.pki import make_dev_pki
 from gateway.model import Batch, Receipt, Record
 from gateway.observe.metrics import ReceiverMetrics
+from gateway.receiver.config import IngestSection, JetStreamSection, ReceiverBrokerSection
 from gateway.receiver.intake import Intake
 from gateway.receiver.sqlite import SqliteStore
 from gateway.receiver.worker import Receiver

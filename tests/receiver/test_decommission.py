@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import receiver as cli
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.envelope.keys import Signer, signer_for
 from gateway.envelope.seal import ChainWriter
 from gateway.errors import ConfigError, SealError, SignerError
@@ -15,6 +15,7 @@ from gateway.identity.erasure import Erasure, encode_erasure
 from gateway.identity.files import load_private_key, load_recipient_key
 from gateway.lab.pki import make_dev_pki
 from gateway.model import Batch, Link, Record
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.plan import Message
 from gateway.receiver.registry import Registry
 from gateway.receiver.worker import open_intake

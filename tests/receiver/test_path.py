@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import IngestSection, ReceiverBrokerSection
 from gateway.envelope.keys import signer_for
 from gateway.identity.files import load_private_key, load_recipient_key, load_registry, verify_key
 from gateway.identity.tls import client_context
 from gateway.lab import mosquitto
 from gateway.lab.pki import make_dev_pki
 from gateway.observe.metrics import ReceiverMetrics
+from gateway.receiver.config import IngestSection, ReceiverBrokerSection
 from gateway.receiver.intake import Intake
 from gateway.receiver.sqlite import SqliteStore, read_summary
 from gateway.receiver.store import next_incarnation

@@ -11,11 +11,12 @@ import pytest
 
 from gateway.cli import gateway as gateway_cli
 from gateway.cli import receiver as cli
-from gateway.config import ReceiverConfig, SiteConfig, load
+from gateway.config import load
 from gateway.envelope.keylist import decode_key_list
 from gateway.errors import ConfigError, IdentityError
 from gateway.identity.files import load_private_key, load_registry, load_verify_key
 from gateway.identity.tls import client_context, server_context
+from gateway.receiver.config import ReceiverConfig, SiteConfig
 from gateway.receiver.fleet import RecipientKeys
 from gateway.receiver.site import Site, create
 from gateway.receiver.sqlite import SqliteStore

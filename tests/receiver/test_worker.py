@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import ReceiverConfig
 from gateway.errors import IdentityError
 from gateway.lab.broker import DemoBroker
 from gateway.observe.metrics import ReceiverMetrics
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.sqlite import DATABASE, SqliteStore
 from gateway.receiver.worker import _bunches, run
 from gateway.uplink.client import Message

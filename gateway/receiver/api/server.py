@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl
 from cryptography import x509
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.config import ApiSection, ReceiverConfig
 from gateway.control.audit import AuditLog
 from gateway.errors import AuditError, ConfigError, ControlError, GatewayError, IdentityError, StoreError
 from gateway.identity.chain import owner
@@ -25,6 +24,7 @@ from gateway.receiver.api import models
 from gateway.receiver.api.reads import Rows
 from gateway.receiver.api.routes import ROUTES, Role, Route, openapi
 from gateway.receiver.api.source import snapshot
+from gateway.receiver.config import ApiSection, ReceiverConfig
 
 _log = logging.getLogger(__name__)
 

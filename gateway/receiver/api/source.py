@@ -7,10 +7,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.config import ReceiverConfig
 from gateway.errors import StoreError
 from gateway.receiver import schema
 from gateway.receiver.api.reads import Rows
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.sqlite import DATABASE
 
 _LONGEST_S = 10.0

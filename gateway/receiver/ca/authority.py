@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.config import RESERVED, CaSection
+from gateway.config import RESERVED
 from gateway.durable import write_durably
 from gateway.envelope.layout import GATEWAY_ID
 from gateway.errors import ConfigError, EnrolmentError, IdentityError
@@ -27,6 +27,7 @@ from gateway.identity.chain import owner
 from gateway.identity.files import PublicKey, is_encrypted, load_private_key, private_pem, read_private
 from gateway.receiver.ca.database import Database
 from gateway.receiver.ca.issue import Issuer, certify, profiles, revocation_list
+from gateway.receiver.config import CaSection
 
 TLS, SIGNING = "gateway", "signing"
 """The profiles of the two certificates that every gateway has."""

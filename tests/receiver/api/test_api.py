@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 
-from gateway.config import ReceiverConfig
 from gateway.control.audit import verify
 from gateway.errors import AuditError, ConfigError, StoreError
 from gateway.health import metrics
@@ -28,6 +27,7 @@ from gateway.model import Batch, Quality, Record
 from gateway.receiver.api.routes import openapi
 from gateway.receiver.api.server import LOG, serve
 from gateway.receiver.ca.issue import Issuer, revocation_list
+from gateway.receiver.config import ReceiverConfig
 from tests.receiver.conftest import NOW_MS, Box, Cloud
 
 A, B = b"\x0a" * 16, b"\x0b" * 16

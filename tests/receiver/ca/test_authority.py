@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gateway.config import CaSection
 from gateway.errors import ConfigError, EnrolmentError, IdentityError
 from gateway.identity.chain import owner, verify_chain
 from gateway.receiver.ca.authority import SIGNING, TLS, Authority
 from gateway.receiver.ca.database import AUDIT_LOG
+from gateway.receiver.config import CaSection
 from gateway.receiver.site import Site, maintain, new_generation
 from tests.receiver.ca.conftest import DAY, GATEWAY, NOW, der, make_site, request, signing_key, tls_key
 

@@ -14,13 +14,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.config import ReceiverConfig, load
+from gateway.config import load
 from gateway.envelope.keys import Ed25519Signer
 from gateway.envelope.receipt import decode_receipt
 from gateway.envelope.seal import ChainWriter
 from gateway.identity.files import load_private_key, load_recipient_key, verify_key
 from gateway.model import Batch, Record
 from gateway.receiver import reloading
+from gateway.receiver.config import ReceiverConfig
 from gateway.receiver.site import maintain, publish
 from gateway.receiver.worker import run
 from gateway.uplink.mqtt import FAILURE, Connection
