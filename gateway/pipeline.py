@@ -14,13 +14,13 @@ from dataclasses import replace
 from itertools import chain, groupby
 
 from gateway.clock.system import Clock
-from gateway.envelope.layout import not_patient_stream
+from gateway.envelope.layout import NO_HASH, not_patient_stream, urgent_root
 from gateway.envelope.records import encode_events, encode_records
 from gateway.envelope.seal import ChainWriter, self_stream
 from gateway.errors import MalformedError, OutboxFullError, OutboxWriteError
 from gateway.health.metrics import METRICS
 from gateway.health.quality import Assessor, urgent
-from gateway.model import SECURITY_EVENTS, Batch, Cursor, Event, Extra, Gap, Hole, Lane, Quality, Reading, Record
+from gateway.model import SECURITY_EVENTS, Batch, Cursor, Event, Extra, Gap, Hole, Lane, Link, Quality, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
 from gateway.observe.progress import Pulse
 from gateway.outbox.outbox import Outbox, Tale
@@ -298,6 +298,11 @@ class Pipeline:
                 yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Record)))
             else:
                 yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Event)))
+
+
+def root(gateway: str, lane: Lane) -> Link | None:
+    """What a lane's very first chain names as the one before (docs/format.md)."""
+    return Link(urgent_root(gateway), 0, NO_HASH) if lane is Lane.URGENT else None
 
 
 def _parts(tale: Tale) -> Iterator[tuple[Hole, ...]]:

@@ -28,7 +28,6 @@ from gateway.config import GatewayConfig
 from gateway.control import api, continuation
 from gateway.control.service import Control
 from gateway.envelope.keys import signer_for
-from gateway.envelope.layout import NO_HASH, urgent_root
 from gateway.envelope.seal import ChainWriter
 from gateway.errors import DeviceError, OutboxWriteError, ReceiptError
 from gateway.health.metrics import limits_by_code
@@ -39,12 +38,12 @@ from gateway.identity.renewing import Renewer
 from gateway.identity.rung import open_key, refuse_leftovers
 from gateway.identity.successor import Successor
 from gateway.identity.tls import gateway_context, scrape_context
-from gateway.model import SECURITY_EVENTS, Cursor, Event, Lane, Link, Reading
+from gateway.model import SECURITY_EVENTS, Cursor, Event, Lane, Reading
 from gateway.observe import http, systemd
 from gateway.observe.card import YEAR_S, Card, written_bytes
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, root
 from gateway.uplink.uplink import Uplink
 
 _log = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ class Gateway:
                 chain=os.urandom(16),
                 signer=signer,
                 recipients=self.keys.recipients,
-                predecessor=self.outbox.head(lane) or _root(config.gateway.id, lane),
+                predecessor=self.outbox.head(lane) or root(config.gateway.id, lane),
                 random=os.urandom,
                 epoch_max_s=config.envelope.epoch_max_s,
             )
@@ -395,8 +394,3 @@ class Gateway:
 def _finite(value: float) -> float | None:
     """JSON knows no infinity."""
     return round(value, 1) if value != float("inf") else None
-
-
-def _root(gateway: str, lane: Lane) -> Link | None:
-    """What a lane's very first chain names as the one before."""
-    return Link(urgent_root(gateway), 0, NO_HASH) if lane is Lane.URGENT else None

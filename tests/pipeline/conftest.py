@@ -10,16 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.clock.keeper import Sample
 from gateway.clock.system import Clock, SystemClocks
 from gateway.envelope.keys import HPKE_X25519, Ed25519Signer, RecipientKey
-from gateway.envelope.layout import NO_HASH, urgent_root
 from gateway.envelope.open import parse
 from gateway.envelope.records import Columns
 from gateway.envelope.seal import ChainWriter
 from gateway.health.metrics import GLUCOSE
 from gateway.health.quality import Assessor
-from gateway.model import Event, Extra, Gap, Lane, Link, Reading, Record
+from gateway.model import Event, Extra, Gap, Lane, Reading, Record
 from gateway.observe.metrics import GatewayMetrics
 from gateway.outbox.outbox import Outbox
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, root
 
 GATEWAY, STREAM, OTHER = "gw-1", b"a" * 16, b"b" * 16
 NOW_MS = 1_790_000_000_000
@@ -72,14 +71,13 @@ def build(clock: Clock, metrics: GatewayMetrics) -> Callable[[Outbox], Pipeline]
     """The pipeline of a process that starts with this outbox."""
 
     def make(outbox: Outbox) -> Pipeline:
-        roots = {Lane.DATA: None, Lane.URGENT: Link(urgent_root(GATEWAY), 0, NO_HASH)}
         writers = {
             lane: ChainWriter(
                 gateway=GATEWAY,
                 chain=os.urandom(16),
                 signer=SIGNER,
                 recipients=[KEY.recipient],
-                predecessor=outbox.head(lane) or roots[lane],
+                predecessor=outbox.head(lane) or root(GATEWAY, lane),
                 random=os.urandom,
             )
             for lane in Lane
