@@ -197,8 +197,8 @@ class Gateway:
         _log.info("stopped in order")
 
     def _tell_restore(self) -> None:
-        """Say once, with the first chain of a box that was made of a backup, that it was."""
-        if self._restored and self.outbox.head() == self._restored.after.get(Lane.DATA):
+        """Say once, in the first urgent bundle of a box that was made of a backup, that it was."""
+        if self._restored and self.outbox.head(Lane.URGENT) == self._restored.after.get(Lane.URGENT):
             at = dt.datetime.fromtimestamp(self._restored.backup_ms / 1000, dt.UTC)
             _log.warning("this box was restored from a backup", extra={"of": f"{at:%FT%TZ}"})
             self.pipeline.event("security", "restored", f"from a backup of {at:%FT%TZ}")

@@ -17,6 +17,7 @@ from gateway.clock.keeper import Sample
 from gateway.clock.system import SystemClocks, wall_clock_ms
 from gateway.config import GatewayConfig, load
 from gateway.control.api import socket_path
+from gateway.control.continuation import Continuation
 from gateway.envelope.keylist import encode_key_list
 from gateway.envelope.keys import signer_for
 from gateway.errors import GatewayError, IdentityError, OutboxLockedError, ReceiptError
@@ -176,6 +177,21 @@ async def test_fifty_starts_open_fifty_chains_each_naming_the_one_before(site: S
     links = bundles(site)
     assert len({link.chain for link in links}) == 50
     assert [link.no for link in links] == [0] * 50
+
+
+async def test_a_restore_is_told_once_though_the_box_was_killed_between_the_syncs_of_its_two_lanes(site: Site) -> None:
+    site.gateway_state.mkdir(exist_ok=True)
+    Continuation.make(NOON_MS, {Lane.DATA: Link(b"c" * 16, 41, b"h" * 32)}).write(site.gateway_state)
+    urgent: list[set[bytes]] = []
+    for _ in range(2):
+        _, task = await started(site)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+        for segment in site.outbox.glob("*.seg"):
+            segment.unlink()  # the urgent bundle was durable by then, and nothing of the data lane
+        urgent.append({link.chain for link in bundles(site)})
+    assert len(urgent[0]) == 1
+    assert urgent[1] == urgent[0]
 
 
 async def test_bundles_that_the_card_has_lost_are_told_at_the_next_start(site: Site) -> None:
