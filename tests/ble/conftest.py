@@ -30,7 +30,7 @@ OTHER_ADDRESS = "F0:00:00:00:01:09"
 STREAMS = {CGM_ADDRESS: b"c" * 16, PLX_ADDRESS: b"p" * 16, GLS_ADDRESS: b"g" * 16, OTHER_ADDRESS: b"o" * 16}
 
 
-async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - looks at many parties, most of which know no event
             await asyncio.sleep(0.005)

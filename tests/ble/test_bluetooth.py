@@ -177,7 +177,7 @@ async def test_the_device_chosen_is_the_only_one_that_gets_in(ward: Ward) -> Non
     gateway = await idle(ward)
     pairing = asyncio.create_task(gateway.wearables.pair(CGM_ADDRESS, "cgm"))
     await gateway.wearables.prompted()
-    client = await gateway.radio.connect(PLX_ADDRESS, timeout_s=2.0, on_disconnect=lambda: None)
+    client = await gateway.radio.connect(PLX_ADDRESS, timeout_s=30.0, on_disconnect=lambda: None)
     with pytest.raises(PairingError):
         await gateway.radio.pair(client)
     await client.disconnect()
@@ -258,7 +258,7 @@ async def test_an_adapter_that_is_pulled_out_ends_nothing_and_is_used_again(ward
     await until(lambda: CGM_ADDRESS in gateway.cursors)
     ward.air.cut()
     await until(lambda: "adapter-down" in gateway.codes())
-    await until(lambda: gateway.codes().count("link-up") == 2, timeout_s=10.0)
+    await until(lambda: gateway.codes().count("link-up") == 2)
     assert gateway.codes().count("adapter-up") == 2
     assert gateway.sequences(CGM_ADDRESS) == list(range(31))
 
@@ -270,7 +270,7 @@ async def test_a_gateway_without_an_adapter_waits_for_one(ward: Ward) -> None:
     await until(lambda: gateway.causes() == ["adapter"])
     assert gateway.codes() == ["adapter-down"]
     await ward.air.serve(ward.socket)
-    await until(lambda: ("link-up", CGM_ADDRESS) in gateway.events, timeout_s=10.0)
+    await until(lambda: ("link-up", CGM_ADDRESS) in gateway.events)
 
 
 async def test_an_adapter_that_hears_nothing_is_reset_and_then_given_to_the_root_unit(ward: Ward) -> None:
@@ -278,7 +278,7 @@ async def test_an_adapter_that_hears_nothing_is_reset_and_then_given_to_the_root
     for wearable in (ward.cgm, ward.meter, ward.oximeter):
         await wearable.device.stop_advertising()
     gateway = await ward.gateway(adapter_silent_s=0.2)
-    await until(lambda: "adapter-reset-unit" in gateway.codes(), timeout_s=10.0)
+    await until(lambda: "adapter-reset-unit" in gateway.codes())
     remedies = [code for code in gateway.codes() if code.startswith("adapter-reset")]
     assert remedies[:2] == ["adapter-reset", "adapter-reset-unit"]
     await until((ward.state / "adapter-reset").exists)

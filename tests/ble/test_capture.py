@@ -24,7 +24,7 @@ async def captured(ward: Ward, address: str, *, values: bool = True) -> list[dic
     radio = await ward.radio()
     lines: list[dict] = []
     capture = Capture(values=values, tell=lambda line: lines.append(dict(line)))
-    client = await radio.connect(address, timeout_s=2.0, on_disconnect=capture.end)
+    client = await radio.connect(address, timeout_s=30.0, on_disconnect=capture.end)
     task = asyncio.create_task(capture.run(client, seconds=0.5))
     await until(lambda: any(line.get("notify") == "2A52" and lines.index(line) for line in lines))
     await measure(ward, address)
@@ -72,7 +72,7 @@ async def test_a_link_that_ends_ends_it(ward: Ward) -> None:
     await ward.stop(first)
     radio = await ward.radio()
     capture = Capture(values=True, tell=lambda _line: None)
-    client = await radio.connect(CGM_ADDRESS, timeout_s=2.0, on_disconnect=capture.end)
+    client = await radio.connect(CGM_ADDRESS, timeout_s=30.0, on_disconnect=capture.end)
     task = asyncio.create_task(capture.run(client, seconds=60))
     await until(lambda: bool(ward.cgm.subscribers(ward.cgm.measurement)))
     await ward.cgm.drop()

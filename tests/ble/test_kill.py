@@ -50,7 +50,7 @@ async def test_killed_again_and_again_it_comes_back_bonded_and_misses_nothing(wa
     for _ in range(KILLS):
         before = linked()
         async with Child(ward):
-            await until(lambda before=before: linked() >= before + 2, timeout_s=15.0)
+            await until(lambda before=before: linked() >= before + 2)
             for _reading in range(3):
                 await ward.cgm.measure(offset)
                 await ward.meter.measure()
@@ -68,6 +68,6 @@ async def test_killed_again_and_again_it_comes_back_bonded_and_misses_nothing(wa
 
     async with Child(ward):
         for device in (CGM_ADDRESS, GLS_ADDRESS):
-            await until(lambda device=device: durable(device) == stored(device), timeout_s=15.0)
+            await until(lambda device=device: durable(device) == stored(device))
     assert pairings == {}
     assert [line["error"] for line in read(journal) if "error" in line] == []

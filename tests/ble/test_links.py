@@ -150,7 +150,7 @@ async def test_a_transfer_without_success_moves_no_cursor_and_is_tried_again(war
     serve = ward.cgm.store.serve
     ward.cgm.store.answer = lambda request: serve(request) if request[0] != 1 else answer(serve(request)[0])
     gateway = await ward.gateway(racp_timeout_s=0.2)
-    await until(lambda: "procedure" in gateway.causes(), timeout_s=8.0)
+    await until(lambda: "procedure" in gateway.causes())
     await ward.cgm.measure(31)
     await until(lambda: 31 in gateway.sequences(CGM_ADDRESS))
     assert CGM_ADDRESS not in gateway.cursors, name

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 DAY = dt.timedelta(days=1)
 NOW = dt.datetime.now(dt.UTC)
 GATEWAYS = ("gw-1", "gw-2", "gw-stolen")
-RECEIVED_S = 10.0
+RECEIVED_S = 30.0
 
 
 def issuer(pki: Path) -> Issuer:

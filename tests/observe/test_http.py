@@ -39,7 +39,7 @@ async def test_a_client_that_says_nothing_does_not_block_the_next() -> None:
     port = free_port()
     async with serve({"/": Page(lambda: b"here")}, listen=f"127.0.0.1:{port}"):
         _, silent = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             assert b"here" in await ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         silent.close()
 
@@ -64,7 +64,7 @@ async def test_over_tls_a_certificate_is_asked_for_and_a_client_that_says_nothin
 
     async with serve({"/": Page(lambda: b"here")}, listen=f"127.0.0.1:{port}", tls=scrapes):
         _, silent = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert b"here" in await scrape(known)
         with suppress(OSError):  # with TLS 1.3 a refusal comes after the client's own handshake
             assert await scrape(stranger) == b""

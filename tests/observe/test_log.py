@@ -151,7 +151,7 @@ def test_by_itself_it_is_json_into_a_pipe_and_the_journal_where_systemd_connecte
         status = os.fstat(file.fileno())
         env["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
         subprocess.run(say, stderr=file, check=True, env=env)
-        listening.settimeout(5)
+        listening.settimeout(30)
         assert fields(listening.recv(100_000))["MESSAGE"] == "here"
     assert Path("err").read_text() == ""
 

@@ -123,11 +123,9 @@ async def receipts_until(connection: Connection, pki: Path, last: int) -> list[R
 
 
 async def until(condition: Callable[[], object]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise TimeoutError
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - looks at many parties, most of which know no event
+            await asyncio.sleep(0.02)
 
 
 async def connected(metrics: ReceiverMetrics) -> None:

@@ -118,7 +118,7 @@ async def test_a_receiver_restored_from_a_backup_gets_what_it_lacks(broker: Brok
         next_incarnation(backup)
         async with receiver(broker, backup):
             await box.seal(1)
-            await eventually(lambda: box.waiting == 0 and bundles(backup) == 31, within_s=20)
+            await eventually(lambda: box.waiting == 0 and bundles(backup) == 31)
 
 
 async def test_a_receiver_killed_between_commit_and_receipt_owes_nothing(
@@ -171,7 +171,7 @@ async def test_the_outbox_forgets_nothing_that_one_of_two_required_stores_lacks(
         await asyncio.sleep(1)
         assert box.waiting == 5
         async with receiver(broker, second, name="receiver.2", receipt_key="receipt-2"):
-            await eventually(lambda: box.waiting == 0, within_s=30)
+            await eventually(lambda: box.waiting == 0)
         await box.seal(3)
         await eventually(lambda: bundles(first) == 8)
         assert box.waiting == 3
@@ -228,5 +228,5 @@ async def test_a_database_that_refuses_stops_receipts_and_loses_nothing(
         await eventually(lambda: value(metrics, "store_errors_total") > 1)
         assert (box.waiting, value(metrics, "receipts_total")) == (30, 0)
         store._database.execute("PRAGMA query_only = OFF")
-        await eventually(lambda: box.waiting == 0, within_s=20)
+        await eventually(lambda: box.waiting == 0)
     assert bundles(tmp_path / "state") == 30

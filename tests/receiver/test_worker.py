@@ -94,7 +94,7 @@ async def test_every_registered_gateway_finds_the_key_list_retained(
     async with receiver(pki, tmp_path, broker.port) as (_, metrics):
         await connected(metrics)
         await asyncio.sleep(0.2)
-        async with gateway(pki, broker.port) as connection, asyncio.timeout(5):
+        async with gateway(pki, broker.port) as connection, asyncio.timeout(30):
             await connection.subscribe(f"v1/gw/{GATEWAY}/down/#")
             [message] = await connection.receive(1)
             assert message.topic == f"v1/gw/{GATEWAY}/down/keys"
@@ -188,7 +188,7 @@ async def test_run_serves_what_its_configuration_names(pki: Path, broker: DemoBr
     )
     async with gateway(pki, broker.port) as connection:
         await connection.subscribe(f"v1/gw/{GATEWAY}/down/#")
-        async with running(run(config)), asyncio.timeout(5):
+        async with running(run(config)), asyncio.timeout(30):
             [keys] = await connection.receive(1)
             keys.ack()
             connection.publish(f"v1/gw/{GATEWAY}/up/data", bundles(pki, 1)[0])

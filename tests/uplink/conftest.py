@@ -118,7 +118,7 @@ def _run(kind: str, pki: Path, state: Path) -> Iterator[Broker]:
     broker.kill()
 
 
-async def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the condition lies in another process or in the kernel
             await asyncio.sleep(0.01)

@@ -26,7 +26,7 @@ async def meet(pki: Path, *answers: bytes) -> None:
 
     tls = server_context(pki / "ca.crt", pki / "broker.crt", pki / "broker.key")
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
-    async with server, asyncio.timeout(5):
+    async with server, asyncio.timeout(30):
         connection = connect(f"localhost:{server.sockets[0].getsockname()[1]}", "gw-001", pki)
         async with connection:
             await connection.receive(1)
@@ -78,6 +78,6 @@ async def test_an_answer_to_half_of_a_subscription_ends_the_connection(pki: Path
     tls = server_context(pki / "ca.crt", pki / "broker.crt", pki / "broker.key")
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
     endpoint = f"localhost:{server.sockets[0].getsockname()[1]}"
-    async with server, asyncio.timeout(5), connect(endpoint, "gw-001", pki) as connection:
+    async with server, asyncio.timeout(30), connect(endpoint, "gw-001", pki) as connection:
         with pytest.raises(ConnectionLostError, match="1 answers to 2 subscriptions"):
             await connection.subscribe("one", "two")

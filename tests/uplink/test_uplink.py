@@ -277,7 +277,7 @@ async def test_through_cuts_and_holes_everything_arrives(broker: Broker, box: Bo
                 await box.seal(5)
                 await asyncio.sleep(0.5)
                 proxy.mend()
-            await eventually(lambda: box.waiting == 0, within_s=20)
+            await eventually(lambda: box.waiting == 0)
             assert set(cloud.arrived) == set(range(60))
             assert box.count("uplink_reconnects_total", cause="lost") >= 1
 
@@ -293,7 +293,7 @@ async def test_a_broker_killed_in_the_middle_loses_nothing_that_is_unreceipted(
         mortal_broker.kill()
         await box.seal(10)
         mortal_broker.start()
-        await eventually(lambda: box.waiting == 0, within_s=20)
+        await eventually(lambda: box.waiting == 0)
         assert set(cloud.arrived) == set(range(80))
 
 
@@ -315,5 +315,5 @@ async def test_a_cancelled_uplink_ends_at_once_wherever_it_is(broker: Broker, pk
     for number, delay_s in enumerate((0.0, 0.005, 0.02, 0.1)):
         box = make_box(pki, tmp_path / str(number))
         await box.seal(10)
-        async with asyncio.timeout(5), running(box, broker.endpoint):
+        async with asyncio.timeout(30), running(box, broker.endpoint):
             await asyncio.sleep(delay_s)
