@@ -88,18 +88,18 @@ class Pipeline:
         then refused, with `OutboxFullError`: ask for it again later, from the cursor that is durable.
         """
         readings = tuple(readings)
-        stored = cursor is not None or any(_BACKFILLED in reading.extras for reading in readings)
-        if stored and self._waiting.full:
+        backfilled = sum(_BACKFILLED in reading.extras for reading in readings)
+        if (backfilled or cursor is not None) and self._waiting.full:
             raise OutboxFullError("nothing more can be kept until the disk is back")
         records = [self._clock.settle(self._assessor.assess(reading)) for reading in readings]
         refused = 0
-        for record in records:
-            lane = Lane.URGENT if urgent(record) else Lane.DATA
-            where = not_patient_stream(stream) if record.quality is Quality.NOT_PATIENT else stream
-            refused += not self._waiting.add(lane, where, record)
-            if lane is Lane.URGENT:
+        for (alarming, patient), alike in groupby(records, _lot):
+            lane = Lane.URGENT if alarming else Lane.DATA
+            refused += self._waiting.add(lane, stream if patient else not_patient_stream(stream), list(alike))
+            if alarming:
                 self._hurry.set()
         self._count(records)
+        self._metrics.backfilled.inc(backfilled)
         self._metrics.lost_records.labels(cause=DISK).inc(refused)
         if cursor is not None:
             self._waiting.cursors[cursor.device] = cursor
@@ -112,8 +112,6 @@ class Pipeline:
             name = metric.name if metric else "unknown"
             labels = {"profile": self._profile(device), "metric": name, "quality": quality.name.lower()}
             self._metrics.captured.labels(**labels).inc(count)
-        backfilled = sum(_BACKFILLED in record.extras for record in records)
-        self._metrics.backfilled.inc(backfilled)
 
     def event(self, code: str, *details: int | str | bytes | None) -> None:
         """Take a record of the gateway's own stream."""
@@ -298,6 +296,11 @@ class Pipeline:
                 yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Record)))
             else:
                 yield Batch(batch.stream, tuple(entry for entry in content if isinstance(entry, Event)))
+
+
+def _lot(record: Record) -> tuple[bool, bool]:
+    """Whether it cannot wait, and whether it is a patient's."""
+    return urgent(record), record.quality is not Quality.NOT_PATIENT
 
 
 def root(gateway: str, lane: Lane) -> Link | None:

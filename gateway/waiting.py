@@ -1,6 +1,6 @@
 """What was taken from wearables and is not sealed yet: bounded, in order, by lane and stream. Sans-IO."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.model import Batch, Cursor, Event, Gap, Lane, Record
 
@@ -27,16 +27,20 @@ class Waiting:
         """Whether what comes next becomes part of a gap."""
         return bool(self._gaps) or self.count >= MOST_RECORDS
 
-    def add(self, lane: Lane, stream: bytes, record: Record) -> bool:
-        """Take a record; False if it exceeds the bound and becomes part of a gap."""
-        if self.full:
-            known = self._gaps.get((lane, stream), Gap(0, DISK, record.time_ms, record.time_ms))
-            from_ms, to_ms = min(known.from_ms, record.time_ms), max(known.to_ms, record.time_ms)
-            self._gaps[lane, stream] = Gap(known.count + 1, DISK, from_ms, to_ms)
-            return False
-        self._records[lane].setdefault(stream, []).append(record)
-        self.count += 1
-        return True
+    def add(self, lane: Lane, stream: bytes, records: Sequence[Record]) -> int:
+        """Take records; returns how many of them exceed the bound and become part of a gap."""
+        room = 0 if self.full else MOST_RECORDS - self.count
+        taken, beyond = records[:room], records[room:]
+        if taken:
+            self._records[lane].setdefault(stream, []).extend(taken)
+            self.count += len(taken)
+        if beyond:
+            times_ms = [record.time_ms for record in beyond]
+            if (known := self._gaps.get((lane, stream))) is not None:
+                times_ms += known.from_ms, known.to_ms
+            count = len(beyond) + (known.count if known else 0)
+            self._gaps[lane, stream] = Gap(count, DISK, min(times_ms), max(times_ms))
+        return len(beyond)
 
     def add_event(self, lane: Lane, event: Event) -> None:
         """Take a record of the gateway's own stream; there are few."""

@@ -56,8 +56,11 @@ def urgent(record: Record) -> bool:
     if record.metric != GLUCOSE or record.quality is Quality.NOT_PATIENT:
         return False
     extras = dict(record.extras)
-    status, reasons = extras.get(Extra.STATUS), extras.get(Extra.REASONS, 0)
-    if not isinstance(status, int) or not isinstance(reasons, int):
+    status = extras.get(Extra.STATUS)
+    if not isinstance(status, int):
+        return False
+    reasons = extras.get(Extra.REASONS, 0)
+    if not isinstance(reasons, int):
         return False
     if Extra.BACKFILLED in extras or reasons & (Reason.CONTRADICTION | Reason.STORED):
         return False
@@ -87,17 +90,11 @@ class Assessor:
         """The reading with its quality, and in `Extra.REASONS` why."""
         judged = self._judge(reading)
         reasons = reading.reasons | judged if judged else reading.reasons
-        extras = reading.extras
+        extras, quality = reading.extras, Quality.GOOD
         if reasons:
-            extras = with_extra(extras, Extra.REASONS, int(reasons))
+            extras, quality = with_extra(extras, Extra.REASONS, int(reasons)), quality_of(reasons)
         return Record(
-            device=reading.device,
-            metric=reading.metric,
-            mantissa=reading.mantissa,
-            exponent=reading.exponent,
-            time_ms=reading.time_ms,
-            quality=quality_of(reasons),
-            extras=extras,
+            reading.device, reading.metric, reading.mantissa, reading.exponent, reading.time_ms, quality, extras
         )
 
     def _judge(self, reading: Reading) -> Reason:
