@@ -65,8 +65,9 @@ fuzz: venv  ## every decoder under a coverage-guided fuzzer; RUNS=inputs (Python
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	$(BIN)/python tests/fuzz/fuzz_health.py -runs=$(RUNS) -max_len=40
 
-bench: venv  ## every benchmark; `python -m bench NAME --json` for one
-	$(BIN)/python -m bench all
+bench: venv  ## what docs/performance.md quotes, into bench-results; `python -m bench NAME --json` for one, `all` for every one
+	$(BIN)/python -m bench page --results bench-results
+	$(BIN)/python -m bench show --results bench-results
 
 soak: venv  ## hours: SOAK_KILLS times SIGKILL of the gateway, then every fault for SOAK_SECONDS with each of SOAK_SEEDS
 	SOAK_KILLS=$(SOAK_KILLS) $(BIN)/pytest tests/system/test_kills.py
