@@ -104,7 +104,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 
 async def until_receipted(served: Gateway, timeout_s: float = 60) -> None:
     """Wait until the receiver has everything."""
-    await until(lambda: served.outbox.stats().bundles == 0, timeout_s)
+    await until(lambda: served.outbox.waiting() == 0, timeout_s)
 
 
 def processor_s(process: int) -> float:

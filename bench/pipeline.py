@@ -75,7 +75,7 @@ async def _feed(served: Gateway, readings: int, ticks: int) -> None:
         for stream in streams:
             served.pipeline.submit(stream, batch)
         await served.pipeline.flush()
-        await _rig.until(lambda: served.outbox.stats().bundles < _AHEAD_BUNDLES)
+        await _rig.until(lambda: served.outbox.waiting() < _AHEAD_BUNDLES)
     await _rig.until_receipted(served)
 
 

@@ -306,6 +306,10 @@ class Outbox:
             self._save_book(durable=False)
         return Applied(bundles, mismatched, resend, tuple(covered))
 
+    def waiting(self) -> int:
+        """Return how many bundles are durable and not receipted; cheaper than `stats`."""
+        return sum(last - first + 1 for log in self._logs.values() for _, first, last in log.waiting())
+
     def stats(self) -> OutboxStats:
         """Return the outbox at a glance."""
         waiting = [each for log in self._logs.values() for each in log.waiting()]
@@ -313,7 +317,7 @@ class Outbox:
         segments = [segment for log in self._logs.values() for segment in log.shelf.segments]
         waiting_bytes = sum(segment.extent(first, last) for segment, first, last in waiting)
         return OutboxStats(
-            bundles=sum(last - first + 1 for _, first, last in waiting),
+            bundles=self.waiting(),
             bytes=waiting_bytes,
             oldest_ms=min(oldest, default=None),
             segments=len(segments),
