@@ -127,9 +127,9 @@ async def _measure(ours: _Device, theirs: _Device, feed: Callable[[Gateway], Any
 
     append = served.outbox.append
 
-    def noted(bundle: SealedBundle, cursors: Any = ()) -> None:  # noqa: ANN401 - passed through
+    def noted(bundle: SealedBundle, *others: Any, **named: Any) -> None:  # noqa: ANN401 - passed through
         pending.append(bundle.data)
-        append(bundle, cursors)
+        append(bundle, *others, **named)
 
     setattr(served.outbox, "append", noted)  # noqa: B010 - looked at, not changed
     served.outbox.on_fsync = committed
