@@ -86,7 +86,7 @@ async def _measure_peer() -> dict[int, float]:
         async with (
             _thingsboard.plain_broker(root) as port,
             _thingsboard.observed(port) as cloud,
-            _thingsboard.running(root / "peer", port, cloud) as peer,
+            _thingsboard.running(root / "peer", port, cloud, "--eager") as peer,
         ):
             for readings, ticks in _PEER_TICKS.items():
                 before, started_s = cloud.readings, _rig.now_s()
