@@ -20,6 +20,7 @@ from gateway.errors import CertificateTimeError, ClosedByBrokerError, Connection
 from gateway.identity.files import load_private_key
 from gateway.identity.tls import client_context, server_context
 from gateway.lab.proxy import Proxy
+from gateway.uplink.mqtt import FAILURE
 
 from .conftest import Broker, connect, eventually
 from .test_uplink import GATEWAY, Box, make_box, receiving, running
@@ -175,19 +176,24 @@ async def test_a_refused_publish_is_parked_told_and_sent_when_it_is_mended_and_t
     allowed = acl.read_text()
     assert mortal_broker.process
 
-    def obey(rules: str) -> None:
+    async def serves_the_neighbour() -> bool:
+        async with mortal_broker.connection("gw-002") as neighbour:
+            return await neighbour.publish("v1/gw/gw-002/up/data", b"x") < FAILURE
+
+    async def obey(rules: str) -> None:
         acl.write_text(rules)
         assert mortal_broker.process
         mortal_broker.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(60):
+            while await serves_the_neighbour() != (rules == allowed):  # noqa: ASYNC110 - the broker tells nobody
+                await asyncio.sleep(0.05)
 
-    obey(allowed.replace("up/#", "elsewhere/#", 1))
-    await asyncio.sleep(0.5)
+    await obey(allowed.replace("up/#", "elsewhere/#", 1))
     async with receiving(mortal_broker), running(box, mortal_broker.endpoint):
         await box.seal(2)
         await eventually(lambda: box.count("uplink_parked_bundles") == 2)
         assert [each for each in caplog.records if each.levelno == logging.ERROR and "0x87" in each.message]
-        obey(allowed)
-        await asyncio.sleep(0.5)
+        await obey(allowed)
         assert box.waiting == 2
         box.uplink.retry()
         await eventually(lambda: box.waiting == 0)

@@ -127,7 +127,7 @@ class Cloud:
         while True:
             with contextlib.suppress(Exception):
                 async with self.broker.connection("receiver") as self.connection:
-                    await self.connection.subscribe("v1/gw/+/up/#")
+                    await self.connection.subscribe(f"v1/gw/{GATEWAY}/up/#")
                     async for message in self.connection.messages():
                         bundle = parse(message.payload)
                         bundle.verify(key)
@@ -155,7 +155,7 @@ async def receiving(broker: Broker, *, answers: bool = True) -> AsyncIterator[Cl
         pass
     cloud = Cloud(broker, signer_for(load_private_key(broker.pki / "receipt.key")), answers)
     async with broker.connection("receiver") as connection:
-        await connection.subscribe("v1/gw/+/up/#")
+        await connection.subscribe(f"v1/gw/{GATEWAY}/up/#")
     task = asyncio.ensure_future(cloud.run())
     try:
         await eventually(lambda: cloud.connection is not None)

@@ -17,7 +17,6 @@ from gateway.errors import (
     ClosedByBrokerError,
     ConnectionRefusedByBrokerError,
     SessionTakenOverError,
-    TlsRefusedError,
     UplinkError,
 )
 from gateway.identity.chain import pem
@@ -83,11 +82,18 @@ def clinic() -> Iterator[Clinic]:
         yield Clinic(site, authority, place / "clients")
 
 
-async def refused(connection: Connection, name: str = "gw-1") -> None:
+async def enters(connection: Connection, name: str = "gw-1") -> bool:
     """With TLS 1.3 a client learns of the refusal of its certificate only after its handshake."""
-    with pytest.raises((TlsRefusedError, UplinkError)):
+    try:
         async with connection:
             await connection.subscribe(f"v1/gw/{name}/down/receipt")
+    except UplinkError:
+        return False
+    return True
+
+
+async def refused(connection: Connection, name: str = "gw-1") -> None:
+    assert not await enters(connection, name)
 
 
 async def test_a_gateway_of_the_site_gets_in(clinic: Clinic) -> None:
@@ -122,8 +128,9 @@ async def test_a_revoked_certificate_is_refused_once_the_broker_was_told(clinic:
         pass
     clinic.authority.revoke("gw-stolen", now=dt.datetime.now(dt.UTC))
     publish(clinic.site, clinic.authority, now=dt.datetime.now(dt.UTC))
-    await asyncio.sleep(0.5)
-    await refused(clinic.connection("gw-stolen", stem), "gw-stolen")
+    async with asyncio.timeout(60):
+        while await enters(clinic.connection("gw-stolen", stem), "gw-stolen"):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.05)
     async with clinic.connection("gw-1"):
         pass
 
