@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.cli import common, site
+from gateway.config import RESERVED
+from gateway.envelope.layout import GATEWAY_ID
 from gateway.errors import ConfigError
 from gateway.identity.chain import fingerprint
 from gateway.observe import log
@@ -37,6 +39,7 @@ def add_parser(commands: common.Subparsers) -> None:
     )
     revoke = _add(ca, "revoke", "revoke every certificate and the code of a gateway, at once", _revoke)
     revoke.add_argument("gateway", metavar="GATEWAY")
+    revoke.add_argument("--yes", action="store_true", help="really, though it is one of the site's own servers")
     _add(ca, "crl", "publish fresh revocation lists; the server does so every day", _crl)
     rollover = _add(ca, "rollover", "make the next root and issuing certificate", _rollover)
     rollover.add_argument(
@@ -87,6 +90,11 @@ def _otp(arguments: argparse.Namespace) -> int:
 
 def _revoke(arguments: argparse.Namespace) -> int:
     place, gateway = Site(arguments.directory), arguments.gateway
+    if not arguments.yes and (gateway in RESERVED or not GATEWAY_ID.fullmatch(gateway)):
+        raise ConfigError(
+            f"{gateway}: is no gateway, but a server of the site's own; it serves nobody until it has another"
+            " certificate (docs/incident.md); say --yes"
+        )
     registry = place.receiver / "registry.json"
     signers = Registry(registry).revoke(gateway) if registry.exists() else []
     with closing(site.unlocked(place)) as authority:
@@ -132,14 +140,16 @@ def _rollover(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     with closing(Site(arguments.directory).authority()) as authority:
         certificates = authority.certificates()
+    now = _now()
     for each in certificates:
-        until = "revoked" if each.revoked else f"{each.not_after:%Y-%m-%d}"
+        state = "revoked" if each.revoked else "expired" if each.not_after <= now else "valid"
         if arguments.json:
             times = {"issued": each.issued, "not_after": each.not_after, "revoked": each.revoked}
             facts = {name: None if time is None else time.isoformat() for name, time in times.items()}
-            print(json.dumps({"name": each.name, "profile": each.profile, "serial": each.serial, **facts}))
+            named = {"name": each.name, "profile": each.profile, "serial": each.serial, "state": state}
+            print(json.dumps({**named, **facts}))
         else:
-            print(f"{each.name:16} {each.profile:10} {until:10}  {each.serial}")
+            print(f"{each.name:16} {each.profile:10} {state:8} until {each.not_after:%Y-%m-%d}  {each.serial}")
     return 0
 
 

@@ -24,7 +24,7 @@ from gateway.receiver.sqlite import SqliteStore
 NOW = dt.datetime(2027, 3, 1, tzinfo=dt.UTC)
 
 
-def make(root: Path, passphrase: bytes | None = None) -> Site:
+def make(root: Path, passphrase: bytes | None = None, now: dt.datetime = NOW) -> Site:
     return create(
         root,
         "clinic.example",
@@ -32,7 +32,7 @@ def make(root: Path, passphrase: bytes | None = None) -> Site:
         enrolment_port=8443,
         passphrase=passphrase,
         with_receiver=True,
-        now=NOW,
+        now=now,
     )
 
 
@@ -139,14 +139,39 @@ def test_a_code_that_nobody_has_used_yet_can_be_revoked(tmp_path: Path, capsys: 
         run(capsys, "ca", "revoke", root, "gw-2")
 
 
+@pytest.mark.parametrize("server", ["receiver", "broker", "receiver.west"])
+def test_a_server_of_the_sites_own_is_revoked_only_by_somebody_who_says_that_it_is_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], server: str
+) -> None:
+    root = str(tmp_path / "site")
+    run(capsys, "init", root, "--host", "127.0.0.1", "--broker-port", "1")
+    before = run(capsys, "ca", "list", root)
+    with pytest.raises(ConfigError, match=f"{server}: is no gateway.* say --yes"):
+        run(capsys, "ca", "revoke", root, server)
+    assert run(capsys, "ca", "list", root) == before
+
+
+@pytest.mark.parametrize(("days", "state"), [(0, "valid"), (400, "expired")])
+def test_the_list_tells_what_is_valid_expired_and_revoked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], days: int, state: str
+) -> None:
+    place = make(tmp_path / "site", now=dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
+    run(capsys, "ca", "revoke", "--yes", str(place.root), "enrolment")
+    listed = [json.loads(line) for line in run(capsys, "ca", "list", str(place.root), "--json").splitlines()]
+    states = {each["name"]: each["state"] for each in listed}
+    assert (states["enrolment"], states["broker"]) == ("revoked", state)
+    lines = run(capsys, "ca", "list", str(place.root)).splitlines()
+    assert [line.split()[2] for line in lines] == [each["state"] for each in listed]
+
+
 def test_a_revocation_that_was_cut_is_published_when_it_is_done_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "ca"
     run(capsys, "ca", "init", str(root), "--host", "127.0.0.1", "--broker-port", "1")
-    run(capsys, "ca", "revoke", str(root), "enrolment")
+    run(capsys, "ca", "revoke", "--yes", str(root), "enrolment")
     (root / "broker" / "ca.crl").unlink()
-    assert "none new" in run(capsys, "ca", "revoke", str(root), "enrolment")
+    assert "none new" in run(capsys, "ca", "revoke", "--yes", str(root), "enrolment")
     assert (root / "broker" / "ca.crl").exists()
 
 
