@@ -14,7 +14,7 @@ from gateway.cli import common
 from gateway.cli.terminal import Style, plain, styled, wrapped
 from gateway.control.doctor.findings import Finding, Level
 
-_STYLES: Final = {Level.OK: Style.GREEN, Level.WARN: Style.AMBER, Level.FAIL: Style.RED}
+_STYLES: Final = {Level.OK: Style.GREEN, Level.WARN: Style.AMBER, Level.FAIL: Style.RED, Level.SKIP: Style.FAINT}
 _INDENT: Final = 6
 
 
@@ -69,7 +69,8 @@ def _tell(findings: Sequence[Finding], *, as_json: bool) -> int:
     else:
         for each in findings:
             print("\n".join(_lines(each)))
-        print(f"{counts[Level.OK]} ok, {counts[Level.WARN]} to look at, {counts[Level.FAIL]} to mend")
+        words = {Level.OK: "ok", Level.WARN: "to look at", Level.FAIL: "to mend", Level.SKIP: "not looked at"}
+        print(", ".join(f"{counts[level]} {word}" for level, word in words.items()))
     return 1 if counts[Level.FAIL] else 0
 
 

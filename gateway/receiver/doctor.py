@@ -29,7 +29,8 @@ def examine(path: Path, snapshot: Path | None, now: dt.datetime) -> list[Finding
     try:
         config = load(path, ReceiverConfig)
     except ConfigError as error:
-        found.insert(0, fail("configuration", str(error), f"iomt-gateway config check {path}"))
+        fix = f"iomt-gateway config check {path}" if path.exists() else "iomt-receiver init DIR; docs/install.md"
+        found.insert(0, fail("configuration", str(error), fix))
     else:
         found.insert(0, ok("configuration", str(path)))
         found += _store(config)

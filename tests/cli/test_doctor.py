@@ -1,6 +1,7 @@
 """`iomt-gateway doctor` as a person runs it, with the daemon down; beside a running one: tests/nspawn."""
 
 import json
+import shutil
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from gateway.lab.pki import make_dev_pki
 from gateway.lab.site import free_port, write_configurations
 from gateway.receiver.fleet import new_recipient_key
 from gateway.receiver.sqlite import SqliteStore
+
+RADIO = {"adapter", "rfkill", "BlueZ", "adapter in BlueZ"}
+"""As the machine of this test has it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def test_it_works_with_the_daemon_down_and_says_what_to_mend(run: Run, path: Pat
     assert any(line.startswith("WARN  gateway:") for line in lines)
     assert any(line.startswith("FAIL  broker localhost:") for line in lines)
     assert any(line.startswith("OK    permissions: ") for line in lines)
-    assert any("not audited" in line for line in lines)
+    assert any(line.startswith("SKIP  vulnerabilities: not looked at") for line in lines)
     assert all(len(line) <= 80 for line in lines), "80 columns"
     assert not any(" clean" in line for line in lines)
 
@@ -66,11 +70,35 @@ def test_for_programs_each_finding_has_level_evidence_and_fix(run: Run, path: Pa
     done = run("--config", str(path), "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 1
-    assert {each["level"] for each in told["findings"]} == {"ok", "warn", "fail"}
-    assert sum(told[level] for level in ("ok", "warn", "fail")) == len(told["findings"])
+    assert {each["level"] for each in told["findings"]} == {"ok", "warn", "fail", "skip"}
+    assert sum(told[level] for level in ("ok", "warn", "fail", "skip")) == len(told["findings"])
     for each in told["findings"]:
         assert each["evidence"]
-        assert bool(each["fix"]) is (each["level"] != "ok")
+        assert bool(each["fix"]) is (each["level"] in {"warn", "fail"})
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_box_that_was_never_enrolled_has_one_trouble_with_its_command(
+    run: Run, path: Path, tmp_path: Path, *, configured: bool
+) -> None:
+    shutil.rmtree(tmp_path / "gateways")
+    for name in ("ca.crt", "fleet-root.pub", "keys.cbor"):
+        (tmp_path / name).unlink()
+    if not configured:
+        path.unlink()
+    found = json.loads(run("--config", str(path), "--json").stdout)["findings"]
+    [trouble] = [each for each in found if each["level"] == "fail" and each["check"] not in RADIO]
+    assert trouble["check"] == "enrolment"
+    assert trouble["fix"].startswith("iomt-gateway enrol --url ")
+    skipped = {each["check"]: each["evidence"] for each in found if each["level"] == "skip"}
+    assert skipped["brokers"] == skipped["certificates"] == "not looked at: this box was never enrolled"
+
+
+def test_a_site_certificate_that_is_missing_alone_comes_by_enrolment(run: Run, path: Path, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").unlink()
+    found = json.loads(run("--config", str(path), "--json").stdout)["findings"]
+    [ca] = [each for each in found if each["check"] == "site's CA"]
+    assert (ca["level"], ca["fix"]) == ("fail", "iomt-gateway enrol; docs/identity.md")
 
 
 def test_a_wrong_configuration_is_a_finding_and_the_rest_is_examined(run: Run, path: Path) -> None:
@@ -115,7 +143,7 @@ def test_a_receiver_is_examined_too(run: Run, path: Path) -> None:
     assert [found[each] for each in ("configuration", "store", "incarnation", "disk", "key list", "signers")] == [
         "ok"
     ] * 6
-    assert found["vulnerabilities"] == "warn"
+    assert found["vulnerabilities"] == "skip"
     [connect] = [check for check in found if check.endswith(" connect")]
     assert found[connect] == "fail"
 

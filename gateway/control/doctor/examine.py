@@ -13,7 +13,7 @@ from gateway.config import GatewayConfig, load
 from gateway.control import api
 from gateway.control.client import Client
 from gateway.control.doctor import box, hardware, papers, probe, radio, trust, way
-from gateway.control.doctor.findings import Finding, fail, ok
+from gateway.control.doctor.findings import Finding, fail, ok, skip
 from gateway.control.doctor.software import examine_software
 from gateway.errors import ConfigError, ControlError, IdentityError, NoAnswerError
 from gateway.health.metrics import limits_by_code
@@ -21,6 +21,7 @@ from gateway.identity.files import load_certificate
 from gateway.identity.tls import gateway_context
 
 _STATUS = TypeAdapter(api.Status)
+_AFTER_ENROLMENT = ("gateway", "disk", "card", "wearables", "certificates", "key list", "permissions", "brokers")
 
 
 async def examine(path: Path, snapshot: Path | None, now: dt.datetime) -> list[Finding]:
@@ -28,6 +29,8 @@ async def examine(path: Path, snapshot: Path | None, now: dt.datetime) -> list[F
 
     Raises `ConfigError` if `snapshot`, of vulnerabilities, cannot be read.
     """
+    if _missing(path):
+        return [_unenrolled(f"{path}: is not there"), *await _without(None), *examine_software(snapshot, now)]
     try:
         config = load(path, GatewayConfig)
         limits_by_code(config.quality.bounds)
@@ -39,12 +42,47 @@ async def examine(path: Path, snapshot: Path | None, now: dt.datetime) -> list[F
     if config is None:
         found.append(box.clock(hardware.clock_facts("auto", before_certificate=False)))
         found += radio.radio(await hardware.radio_facts("hci0"))
+    elif all(map(_missing, _given(config))):
+        found.append(_unenrolled(f"nothing that a site gives is in {config.identity.ca.parent}"))
+        found += await _without(config)
     else:
         found += await _box(config, now)
         found.append(_wearables(config))
         found += _trust(path, config, now)
         found += _ways(config)
     return [*found, *examine_software(snapshot, now)]
+
+
+def _given(config: GatewayConfig) -> tuple[Path, ...]:
+    """What enrolment leaves on the box."""
+    identity = config.identity
+    return identity.ca, identity.tls_cert, identity.signing_cert, identity.fleet_root, identity.key_list
+
+
+def _missing(path: Path) -> bool:
+    """It is not there; what cannot be looked at may be."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _unenrolled(evidence: str) -> Finding:
+    fix = "iomt-gateway enrol --url URL --otp GATEWAY:CODE; on the site `iomt-receiver ca otp DIR GATEWAY` prints it"
+    return fail("enrolment", f"this box was never enrolled: {evidence}", fix)
+
+
+async def _without(config: GatewayConfig | None) -> list[Finding]:
+    """What there is to examine of a box that no site knows."""
+    believe, adapter = (config.clock.believe, config.ble.adapter) if config else ("auto", "hci0")
+    return [
+        box.clock(hardware.clock_facts(believe, before_certificate=False)),
+        *radio.radio(await hardware.radio_facts(adapter)),
+        *(skip(check, "this box was never enrolled") for check in _AFTER_ENROLMENT),
+    ]
 
 
 async def _box(config: GatewayConfig, now: dt.datetime) -> list[Finding]:

@@ -12,6 +12,8 @@ class Level(StrEnum):
     """It works, or may work, and a person should look at it."""
     FAIL = "fail"
     """Something that the gateway is for does not work."""
+    SKIP = "skip"
+    """It was not looked at, and the evidence says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Finding:
     level: Level
     evidence: str
     fix: str = ""
-    """Empty where nothing need be mended."""
+    """Empty where nothing need be mended here."""
 
 
 def ok(check: str, evidence: str) -> Finding:
@@ -38,3 +40,8 @@ def warn(check: str, evidence: str, fix: str) -> Finding:
 def fail(check: str, evidence: str, fix: str) -> Finding:
     """It does not work."""
     return Finding(check, Level.FAIL, evidence, fix)
+
+
+def skip(check: str, why: str) -> Finding:
+    """It was not looked at."""
+    return Finding(check, Level.SKIP, f"not looked at: {why}")

@@ -5,6 +5,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,8 @@ def certificates(config: GatewayConfig) -> Iterator[CertificateFacts]:
     anew = "iomt-gateway enrol; docs/identity.md"
     yield certificate_facts("TLS certificate", identity.tls_cert, _WARN_TLS_DAYS, anew, owner=gateway)
     yield certificate_facts("signing certificate", identity.signing_cert, _WARN_DAYS, anew, owner=gateway)
-    yield certificate_facts("site's CA", identity.ca, _WARN_DAYS, "on the site: iomt-receiver ca rollover DIR")
+    ca = certificate_facts("site's CA", identity.ca, _WARN_DAYS, "on the site: iomt-receiver ca rollover DIR")
+    yield ca if ca.until else replace(ca, fix=anew)
     if config.metrics.tls:
         _, path, _ = config.metrics.tls
         yield certificate_facts("metrics' certificate", path, _WARN_DAYS, "issue another one: metrics.tls_cert")

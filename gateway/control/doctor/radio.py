@@ -6,7 +6,7 @@ from typing import Final
 
 from packaging.version import InvalidVersion, Version
 
-from gateway.control.doctor.findings import Finding, fail, ok, warn
+from gateway.control.doctor.findings import Finding, fail, ok, skip, warn
 
 _OLDEST_BLUEZ: Final = Version("5.66")
 """The oldest that was tested (docs/bluetooth.md)."""
@@ -38,13 +38,16 @@ def radio(facts: RadioFacts) -> Iterator[Finding]:
     if not name.startswith("hci"):
         yield ok("adapter", f"{name}, as configured")
         return
+    absent = f"there is no {name}"
     if facts.present:
         yield ok("adapter", f"{name} is there")
     else:
-        yield fail("adapter", f"there is no {name}", "plug it in; hciconfig -a, dmesg; or another name in ble.adapter")
-    yield _rfkill(facts)
+        yield fail("adapter", absent, "plug it in; hciconfig -a, dmesg; or another name in ble.adapter")
+    yield _rfkill(facts) if facts.present else skip("rfkill", absent)
     yield _bluez(facts)
-    if facts.powered is None:
+    if facts.bluez is None or not facts.present:
+        yield skip("adapter in BlueZ", absent if facts.bluez else "BlueZ is not installed")
+    elif facts.powered is None:
         yield fail(
             "adapter in BlueZ", facts.refusal, "systemctl restart bluetooth; is this user in the group bluetooth?"
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.control.doctor.findings import Finding, fail, ok, warn
+from gateway.control.doctor.findings import Finding, fail, ok, skip, warn
 from gateway.observe import advisories
 from gateway.observe.advisories import Audited
 
@@ -22,11 +22,7 @@ def examine_software(snapshot: Path | None, now: dt.datetime) -> Iterator[Findin
 def versions(audited: Audited | None, packages: int, now: dt.datetime) -> Iterator[Finding]:
     """Whether the software has known vulnerabilities."""
     if audited is None:
-        yield warn(
-            "vulnerabilities",
-            f"not audited: {packages} packages, and no snapshot of advisories was given",
-            "give one: --advisories all.zip (OSV's export of PyPI)",
-        )
+        yield skip("vulnerabilities", f"no advisories for {packages} packages; give OSV's export: --advisories all.zip")
         return
     for each in audited.found:
         mended = f"upgrade {each.name} to {each.fixed}" if each.fixed else f"nothing mends {each.name} yet; read it"
