@@ -328,6 +328,7 @@ class Gateway:
         for source in _CLOCK_SOURCES:
             self.metrics.clock_source.labels(source=source).set(source == (self.clock.source or _UNKNOWN))
         self.metrics.clock_error_seconds.set(self.clock.error_ms() / 1000)
+        self.metrics.clock_offset_seconds.set(self.clock.offset_ms() / 1000)
         self.metrics.outbox_oldest_seconds.set(self.clock.age_s(stats.oldest_ms))
         self.metrics.adapter_up.set(bool(self.bluetooth and self.bluetooth.adapter_up))
         states = Counter(state.value for state in self._states().values())

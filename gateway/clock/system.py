@@ -134,6 +134,11 @@ class Clock:
         """How far gateway time may be off."""
         return self._keeper.error_ms(self._clocks.boot_ms())
 
+    def offset_ms(self) -> int:
+        """How far the system's clock is ahead of gateway time: what was not believed; 0 while nothing is known."""
+        seen = self._clocks.sample()
+        return seen.wall_ms - self._keeper.now_ms(seen.boot_ms) if self.source else 0
+
     def utc_ms(self) -> int | None:
         """UTC, if it is known."""
         return self._keeper.utc_ms(self.now_ms())

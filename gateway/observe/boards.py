@@ -104,6 +104,7 @@ GATEWAY: Final = Dashboard(
             "Clock and software",
             (
                 graph("The clock may be off by", now("iomt_gateway_clock_error_seconds"), unit="s"),
+                graph("The system's clock is ahead by", now("iomt_gateway_clock_offset_seconds"), unit="s"),
                 graph("The clock was set by", now("iomt_gateway_clock_step_seconds"), unit="s"),
                 graph("What vouches for the clock", ("iomt_gateway_clock_source == 1", "{{instance}} {{source}}")),
                 table("Versions", "iomt_gateway_build_info"),

@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 
 from gateway import __version__
-from gateway.errors import GatewayError, SealError, UplinkError
+from gateway.errors import GatewayError, ReceiptError, SealError, UplinkError
 from gateway.model import SECURITY_EVENTS
 
 # Otherwise there is a gauge beside every counter, which nobody asks for.
@@ -125,6 +125,9 @@ class GatewayMetrics(Metrics):
         self.clock_known = self._gauge("clock_known", "1 while something vouches for the clock")
         self.clock_source = self._gauge("clock_source", "1 for what vouches for the clock now", "source")
         self.clock_error_seconds = self._gauge("clock_error_seconds", "How far the clock may be off while it is known")
+        self.clock_offset_seconds = self._gauge(
+            "clock_offset_seconds", "The system's clock less the gateway's own time: what was not believed"
+        )
         self.clock_step_seconds = self._gauge("clock_step_seconds", "By how much the clock was set when it last jumped")
         self.outbox_left_seconds = self._gauge("outbox_left_seconds", "How long the outbox lasts at the present pace")
         self.card_written = self._counter("card_written_bytes", "What this process gave to the disk")
@@ -145,11 +148,15 @@ class GatewayMetrics(Metrics):
         self.receipt_errors = self._counter("receipt_errors", "Receipts and key lists not believed", "cause")
         self.puback_seconds = self._histogram("uplink_puback_seconds", "From publish to the broker's acknowledgement")
         self.receipt_seconds = self._histogram("uplink_receipt_seconds", "From publish to the receiver's receipt")
-        _from_zero(self.device_events, "adapter-reset", "adapter-reset-unit", "link-silent")
-        _from_zero(self.security_events, *sorted(SECURITY_EVENTS))
-        _from_zero(self.lost_records, "disk", "refused")
-        _from_zero(self.holes, "capacity", "damaged", "disk")
-        _from_zero(self.reconnects, *_causes(UplinkError))
+        for counter, words in (
+            (self.device_events, ("adapter-reset", "adapter-reset-unit", "link-silent")),
+            (self.security_events, sorted(SECURITY_EVENTS)),
+            (self.lost_records, ("disk", "refused")),
+            (self.holes, ("capacity", "damaged", "disk")),
+            (self.reconnects, _causes(UplinkError)),
+            (self.receipt_errors, (*_causes(ReceiptError), "mismatch")),
+        ):
+            _from_zero(counter, *words)
 
 
 class ReceiverMetrics(Metrics):

@@ -44,6 +44,20 @@ def test_an_age_is_told_across_the_moment_when_the_clock_becomes_known() -> None
     assert (clock.age_s(20_000), clock.age_s(1_799_999_990_000)) == (40.0, 10.0)
 
 
+def test_a_jump_that_nothing_vouches_for_shows_as_an_offset_and_moves_no_time() -> None:
+    shown = Sample(boot_ms=60_000, wall_ms=1_800_000_000_000)
+    clock = Clock.start(
+        "auto", not_before_ms=0, clocks=SystemClocks(boot=b"b" * 16, boot_ms=lambda: 60_000, sample=lambda: shown)
+    )
+    assert clock.offset_ms() == 0, "unknown"
+    shown = replace(shown, error_ms=5)
+    clock.look()
+    assert clock.offset_ms() == 0
+    shown = replace(shown, wall_ms=shown.wall_ms - 30_000, error_ms=None)
+    assert clock.look() == []
+    assert (clock.offset_ms(), clock.now_ms()) == (-30_000, 1_800_000_000_000)
+
+
 def test_where_the_kernel_may_not_be_asked_one_time_service_can_still_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

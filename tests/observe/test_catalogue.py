@@ -49,5 +49,7 @@ def test_what_alerts_count_is_there_before_it_first_happens() -> None:
     for cause in ("capacity", "damaged", "disk"):
         assert gateway.get_sample_value("iomt_gateway_outbox_hole_bundles_total", {"cause": cause}) == 0
     assert gateway.get_sample_value("iomt_gateway_uplink_reconnects_total", {"cause": UplinkError.cause}) == 0
+    for cause in ("receipt", "another-store", "mismatch"):
+        assert gateway.get_sample_value("iomt_gateway_receipt_errors_total", {"cause": cause}) == 0
     for cause in ("signature", "signer", "malformed", "parked-full"):
         assert receiver.get_sample_value("iomt_receiver_verify_failures_total", {"cause": cause}) == 0

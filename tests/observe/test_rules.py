@@ -38,7 +38,10 @@ def test_no_alert_is_untested() -> None:
 
 
 def test_each_alert_leads_to_its_section_of_the_runbook_and_no_section_is_left_over() -> None:
-    assert [rule["annotations"]["runbook"] for rule in RULES] == [f"docs/operations.md#{n.lower()}" for n in NAMES]
+    links = [rule["annotations"]["runbook_url"] for rule in RULES]
+    assert links == [f"{{{{ $externalLabels.runbooks }}}}#{name.lower()}" for name in NAMES]
+    shipped = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]["external_labels"]["runbooks"]
+    assert (ROOT / shipped).read_text() == RUNBOOK
     sections = re.findall(r"^## (\w+)\n\n(.*?)(?=\n## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in sections] == NAMES
     for _, text in sections:

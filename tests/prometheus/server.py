@@ -55,7 +55,7 @@ class Prometheus:
         """Scrape HOST:PORT by job; the rest is as shipped."""
         folder.mkdir()
         config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
-        config["global"] = {"scrape_interval": EVERY, "evaluation_interval": EVERY}
+        config["global"] |= {"scrape_interval": EVERY, "evaluation_interval": EVERY}
         for job in config["scrape_configs"]:
             job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -78,7 +78,7 @@ class Prometheus:
     async def firing(self) -> dict[str, str]:
         """The runbook of each alert that fires, by its name."""
         alerts = (await self._ask("/api/v1/alerts"))["alerts"]
-        return {a["labels"]["alertname"]: a["annotations"]["runbook"] for a in alerts if a["state"] == "firing"}
+        return {a["labels"]["alertname"]: a["annotations"]["runbook_url"] for a in alerts if a["state"] == "firing"}
 
     async def query(self, query: str) -> list[dict[str, Any]]:
         """What a query finds now."""
