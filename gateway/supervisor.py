@@ -231,6 +231,7 @@ class Gateway:
                 book=self.clock_book,
             )
         )
+        self._pulses |= self.bluetooth.pulses
         await self.bluetooth.run()
 
     def _take(self, stream: bytes, readings: Sequence[Reading], cursor: Cursor | None) -> None:

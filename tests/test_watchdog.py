@@ -1,6 +1,7 @@
 """systemd's watchdog is fed as long as every loop of a daemon gets on, and by none that is stuck."""
 
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from gateway.ble import bluetooth
 from gateway.config import GatewayConfig, load
 from gateway.lab.broker import DemoBroker
+from gateway.lab.radio import VirtualRadio
 from gateway.lab.site import GATEWAY, Site, build, free_port
 from gateway.receiver import worker
 from gateway.receiver.config import ReceiverConfig
@@ -77,9 +80,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 @asynccontextmanager
-async def running(site: Site) -> AsyncIterator[Gateway]:
+async def running(site: Site, radio: VirtualRadio | None = None) -> AsyncIterator[Gateway]:
     daemon = Gateway(load(site.gateway_config, GatewayConfig))
-    task = asyncio.create_task(daemon.run(None))
+    task = asyncio.create_task(daemon.run(radio))
     async with asyncio.timeout(10):
         await daemon.outbox.grown()
     try:
@@ -154,6 +157,20 @@ async def test_a_stuck_uplink_stops_the_feeding(
         await manager.is_fed_no_more()
         assert "no progress of uplink: " in caplog.text
     await broker.shutdown()
+
+
+async def test_a_stuck_adapter_stops_the_feeding_and_a_missing_one_does_not(
+    site: Site, manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("_ACT_S", "_RETRY_S", "_RETRY_MAX_S"):
+        monkeypatch.setattr(bluetooth, name, 0.2)
+    async with running(site, VirtualRadio(tmp_path / "no-air", tmp_path / "bonds.json")) as daemon:
+        for _ in range(10):
+            await manager.is_fed()
+        assert daemon.status().adapter == "down"
+        monkeypatch.setattr(VirtualRadio, "open", never)
+        await manager.is_fed_no_more()
+        assert re.search("no progress of .*adapter", caplog.text)
 
 
 @pytest.fixture

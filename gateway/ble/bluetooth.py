@@ -15,12 +15,15 @@ from gateway.ble.setup import Setup
 from gateway.ble.wearables import Wearables
 from gateway.ble.window import Window
 from gateway.errors import AdapterError, LinkError, PairingError
+from gateway.observe.progress import Pulse
 
 _RETRY_S = 1.0
 _RETRY_MAX_S = 10.0
 _LOOK_S = 0.05
 _RESCAN_S = 30.0
 """BlueZ tells of a wearable once, and then when its signal changes; a scan that begins anew tells of all again."""
+_ACT_S = 60.0
+"""A few questions to BlueZ, each of which ends after 10 s, take no longer; that there is no adapter is an answer."""
 _SAVE_S = 600.0
 _REFUSED_EVERY_S = 60.0
 """A peer that asks again and again is reported once in this time, and of many peers so many."""
@@ -41,6 +44,8 @@ class Bluetooth:
         self.links = Links(setup, on_change=self._changed.set)
         self.wearables = Wearables(setup, self.links, self._window)
         """What people do."""
+        self.pulses = {"adapter": Pulse(), "scan": Pulse()}
+        """What watches the adapter, and what listens. With or without an adapter they get on."""
         self.adapter_up: bool | None = None
         """Whether the adapter is in use; None: not tried yet."""
         self.adapter_trouble: str | None = None
@@ -57,12 +62,15 @@ class Bluetooth:
 
     async def _keep_adapter(self) -> None:
         pause_s = _RETRY_S
+        pulse = self.pulses["adapter"]
         while True:
+            pulse.expect(_ACT_S)
             try:
                 gone = await self._setup.radio.open(self._window.ask)
             except AdapterError as error:
                 self._adapter(up=False, error=error)
                 await self._heal()
+                pulse.expect(pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _RETRY_MAX_S)
                 continue
@@ -71,6 +79,7 @@ class Bluetooth:
             try:
                 await self._serve(gone)
             finally:
+                pulse.expect(_ACT_S)
                 await self._setup.radio.close()
             self._adapter(up=False, error=AdapterError("the adapter, bluetoothd or D-Bus has gone"))
 
@@ -81,6 +90,7 @@ class Bluetooth:
             await asyncio.wait([gone])
             for task in tasks:
                 task.cancel()
+        self.pulses["scan"].rest()
 
     def _adapter(self, *, up: bool, error: AdapterError | None = None) -> None:
         """Tell a change once."""
@@ -97,11 +107,14 @@ class Bluetooth:
 
     async def _scan(self) -> None:
         """Listen while somebody should be heard."""
+        pulse = self.pulses["scan"]
         while True:
             self._changed.clear()
             if not self._listening:
+                pulse.rest()
                 await self._changed.wait()
                 continue
+            pulse.expect(_RESCAN_S + _ACT_S)
             try:
                 async with self._setup.radio.scan(self._heard), asyncio.timeout(_RESCAN_S):
                     while self._listening:
@@ -149,8 +162,10 @@ class Bluetooth:
         return sorted(found.values(), key=lambda heard: -heard.rssi_dbm)
 
     async def _watch(self) -> None:
+        look_s = max(_LOOK_S, self._setup.config.adapter_silent_s / 8)
         while True:
-            await asyncio.sleep(max(_LOOK_S, self._setup.config.adapter_silent_s / 8))
+            self.pulses["adapter"].expect(look_s + _ACT_S)
+            await asyncio.sleep(look_s)
             await self._heal()
 
     async def _heal(self) -> None:
