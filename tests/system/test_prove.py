@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -126,7 +127,8 @@ async def test_without_mosquitto_a_silent_denial_is_seen_and_what_is_impossible_
     asked = order("denied-topics", "oversize-refusal")
     report = await Run(asked, rig_for(asked, Path("site")), no_progress).run()
     assert report.word == "pass"
-    assert "0 reached the store" in report.occurrences[0].seen
+    acknowledged, stored = map(int, re.findall(r"\d+", report.occurrences[0].seen))
+    assert acknowledged > stored, "one that the broker took before may be stored meanwhile"
     assert report.skipped == {"oversize-refusal": "mosquitto is not installed; on Debian: apt install mosquitto"}
 
 
