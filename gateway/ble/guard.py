@@ -35,8 +35,8 @@ class Routed:
     """Where readings go, in their order."""
 
     streams: dict[bytes, list[Reading]]
-    withheld: int
-    """From before the assignment, or of a user slot that is nobody's."""
+    withheld: dict[int | None, int]
+    """How many go nowhere, by the user whom they name: nobody's, or stored before they were somebody's."""
 
 
 Last = dict[tuple[object, int], Reading]
@@ -104,35 +104,37 @@ class Guard:
 
     def __init__(self, device: Device, last: Last) -> None:
         self._device = device
-        self._users = dict(device.users)
         self._newest: Reading | None = None
         self._last = last
 
     def route(self, readings: Sequence[Reading]) -> Routed:
         """Sort `readings` by stream. Raises `QuarantineError`; then none of them is to be believed."""
         streams: dict[bytes, list[Reading]] = {}
-        withheld = 0
+        withheld: dict[int | None, int] = {}
         for reading in readings:
             extras = dict(reading.extras)
+            named = extras.get(Extra.USER)
+            user = named if isinstance(named, int) else None
             live = Extra.BACKFILLED not in extras and not reading.reasons & Reason.STORED
             if live:
-                self._check(reading, extras.get(Extra.SEQUENCE), extras.get(Extra.USER))
-            stream = self._stream(extras.get(Extra.USER))
-            if stream is None or not (live or self._since(reading.time_ms)):
-                withheld += 1
+                self._check(reading, extras.get(Extra.SEQUENCE), user)
+            stream = self._stream(user, None if live else reading.time_ms)
+            if stream is None:
+                withheld[user] = withheld.get(user, 0) + 1
             else:
                 streams.setdefault(stream, []).append(reading)
         return Routed(streams, withheld)
 
-    def _stream(self, user: object) -> bytes | None:
-        """A shared device's slot has its own stream or none; what names no slot is the device's own."""
-        if self._users and isinstance(user, int):
-            return self._users.get(user)
-        return self._device.stream
+    def _stream(self, user: int | None, stored_ms: int | None) -> bytes | None:
+        """Whose it is, by the user whom it names; of a stored one (`stored_ms` is its time) also by when it was made.
 
-    def _since(self, time_ms: int) -> bool:
-        """Whether a stored record is of the present assignment; a time that counts from the boot tells nothing."""
-        return time_ms >= self._device.since_ms or time_ms < BOOT_ENDS_MS
+        A time that counts from the boot tells nothing.
+        """
+        owner = self._device.owner(user)
+        if owner is None:
+            return None
+        stream, since_ms = owner
+        return stream if stored_ms is None or stored_ms >= since_ms or stored_ms < BOOT_ENDS_MS else None
 
     def _check(self, reading: Reading, sequence: object, user: object) -> None:
         newest = self._newest

@@ -1,11 +1,11 @@
-"""The wearables of this gateway: `devices.json` in the state directory, schema 2; schema 1 is taken over.
+"""The wearables of this gateway: `devices.json` in the state directory, schema 3; schemas 1 and 2 are taken over.
 
 What a person or a pairing decides is on the disk before it counts. What was merely seen (signal, battery, when) is
 written along with that, and by `save`.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -36,7 +36,7 @@ Profile = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum"
 """A name in `profiles.PROFILES`."""
 
 _FORM = ConfigDict(extra="forbid", ser_json_bytes="hex", val_json_bytes="hex")
-_SCHEMA: Literal[2] = 2
+_SCHEMA: Literal[3] = 3
 
 TEXT_MAX: Final = 128
 """Characters of a name, or of what a wearable tells."""
@@ -76,6 +76,19 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class UserSlot:
+    """One of the users whom a shared wearable tells apart, and whose readings those are."""
+
+    __pydantic_config__: ClassVar = _FORM
+
+    user: Annotated[int, Field(ge=0, le=255)]
+    """As the wearable counts its users."""
+    stream: Stream
+    since_ms: int
+    """As `Device.since_ms`, for this one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """A wearable of this gateway."""
 
@@ -85,11 +98,13 @@ class Device:
     """Bluetooth address, upper case with colons."""
     profile: Profile
     stream: Stream | None = None
-    """16 bytes, never a name: whose readings these are; None: nobody said, so it yields none."""
+    """16 bytes, never a name: whose readings those are that name no user; None: nobody said, so there are none."""
     since_ms: int = 0
     """Stored records from before this moment (UTC milliseconds since 1970) are not this person's."""
-    users: tuple[tuple[int, Stream], ...] = ()
-    """Streams of a shared device's user slots; a slot that is not here yields nothing."""
+    users: tuple[UserSlot, ...] = ()
+    """A user slot that is not here yields nothing, whatever `stream` is."""
+    users_seen: tuple[int, ...] = ()
+    """Users whom readings named while they were nobody's."""
     bond: _Bond = Security.NONE
     """What its pairing was worth; if the bond is missing now, a person decides."""
     bond_mark: Text = ""
@@ -110,14 +125,47 @@ class Device:
     @property
     def assigned(self) -> bool:
         """Somebody said whose readings these are."""
-        return self.stream is not None or bool(self.users)
+        return bool(self.streams)
+
+    @property
+    def streams(self) -> tuple[bytes, ...]:
+        """All that it feeds."""
+        return (*filter(None, [self.stream]), *(slot.stream for slot in self.users))
+
+    @property
+    def unmapped_users(self) -> tuple[int, ...]:
+        """Users whom its readings have named, and who are nobody still."""
+        return tuple(user for user in self.users_seen if self.owner(user) is None)
+
+    def owner(self, user: int | None) -> tuple[bytes, int] | None:
+        """The stream of readings that name `user` (None: that name none), and since when; None: they are nobody's."""
+        if user is None:
+            return None if self.stream is None else (self.stream, self.since_ms)
+        return next(((slot.stream, slot.since_ms) for slot in self.users if slot.user == user), None)
+
+    def assign(self, stream: bytes, *, user: int | None, since_ms: int) -> Self:
+        """From now on those readings go to `stream`; every other slot stays as it is."""
+        if user is None:
+            return replace(self, stream=stream, since_ms=since_ms)
+        slots = {slot.user: slot for slot in self.users} | {user: UserSlot(user, stream, since_ms)}
+        return replace(self, users=tuple(slots[each] for each in sorted(slots)))
+
+    def unassign(self, user: int | None) -> Self:
+        """Those readings are nobody's from now on; every other slot stays as it is."""
+        if user is None:
+            return replace(self, stream=None)
+        return replace(self, users=tuple(slot for slot in self.users if slot.user != user))
+
+    def unassign_all(self) -> Self:
+        """Nothing of it is anybody's from now on."""
+        return replace(self, stream=None, users=())
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     __pydantic_config__: ClassVar = _FORM
 
-    schema: Literal[2]
+    schema: Literal[3]
     devices: tuple[Device, ...]
 
 
@@ -149,6 +197,9 @@ class Inventory:
             raise ConfigError(f"{path}: is not JSON: {error}") from error
         if len({device.address for device in file.devices}) != len(file.devices):
             raise ConfigError(f"{path}: an address appears twice")
+        for device in file.devices:
+            if len({slot.user for slot in device.users}) != len(device.users):
+                raise ConfigError(f"{path}: {device.address}: a user appears twice")
         return cls(path, file.devices)
 
     @property
@@ -189,15 +240,34 @@ class Inventory:
 
 
 def _present(document: Any) -> Any:  # noqa: ANN401 - JSON
-    """`document` in today's schema. Schema 1 knew only bonds that were authenticated."""
+    """`document` in today's schema."""
     match document:
         case {"schema": 1, "devices": [*entries], **rest} if not rest:
-            return {"schema": _SCHEMA, "devices": [_from_first(entry) for entry in entries]}
+            return {"schema": _SCHEMA, "devices": [_from_second(_from_first(entry)) for entry in entries]}
+        case {"schema": 2, "devices": [*entries], **rest} if not rest:
+            return {"schema": _SCHEMA, "devices": [_from_second(entry) for entry in entries]}
     return document
 
 
 def _from_first(entry: Any) -> Any:  # noqa: ANN401 - JSON
+    """Schema 1 knew only bonds that were authenticated."""
     match entry:
         case {"paired": bool(paired), **rest}:
             return {**rest, "bond": "authenticated" if paired else "none"}
     return entry
+
+
+def _from_second(entry: Any) -> Any:  # noqa: ANN401 - JSON
+    """In schema 2 all slots had the device's time, which was that of the newest assignment of any of them."""
+    match entry:
+        case {"users": [*users], **rest}:
+            since_ms = rest.get("since_ms", 0)
+            return {**rest, "users": [_slot_from_second(pair, since_ms) for pair in users]}
+    return entry
+
+
+def _slot_from_second(pair: Any, since_ms: Any) -> Any:  # noqa: ANN401 - JSON
+    match pair:
+        case [user, stream]:
+            return {"user": user, "stream": stream, "since_ms": since_ms}
+    return pair

@@ -257,8 +257,13 @@ class Links:
     def _hand_on(self, device: Device, guard: Guard, readings: Sequence[Reading], cursor: Cursor | None) -> None:
         """Readings to their streams; the cursor goes with the last of them, and without any it waits for the next."""
         routed = guard.route(readings)
-        if routed.withheld:
-            self._setup.on_event("withheld", device.address, routed.withheld)
+        for user, number in routed.withheld.items():
+            self._setup.on_event("withheld", device.address, number, user)
+        strangers = {user for user in routed.withheld if user is not None and device.owner(user) is None}
+        known = self._setup.inventory.get(device.address)
+        if not strangers.issubset(known.users_seen):
+            users = tuple(sorted(strangers.union(known.users_seen)))
+            self._setup.inventory.seen(replace(known, users_seen=users))
         last = next(reversed(routed.streams), None)
         for stream, own in routed.streams.items():
             self._setup.sink(stream, own, cursor if stream is last else None)

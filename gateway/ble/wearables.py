@@ -128,30 +128,33 @@ class Wearables:
     def assign(self, address: str, *, user: int | None = None, since_ms: int | None = None) -> bytes:
         """From now on, or from `since_ms` (UTC), its readings are of one person: a new stream, which is returned.
 
-        `user`: a slot of a shared device. Assigning again never continues an earlier stream. While the gateway does not
-        know the time, `since_ms` must be said; 0: all that the wearable has stored is this person's.
+        `user`: those that name this user of a shared device, else those that name none. Assigning again never continues
+        an earlier stream. While the gateway does not know the time, `since_ms` must be said; 0: all that the wearable
+        has stored is this person's.
         """
         device = self.get(address)
         stream = secrets.token_bytes(16)
         since_ms = self._setup.clock.utc_ms() if since_ms is None else since_ms
         if since_ms is None:
             raise LinkError(f"{address}: the time is not known yet, so say since when its records are this person's")
-        if user is None:
-            device = replace(device, stream=stream, since_ms=since_ms)
-        else:
-            users = dict(device.users) | {user: stream}
-            device = replace(device, users=tuple(sorted(users.items())), since_ms=since_ms)
-        self._put(device)
+        self._put(device.assign(stream, user=user, since_ms=since_ms))
         self._setup.on_event("assigned", address, stream, user)
         self._links.refresh(address)
         return stream
 
     def unassign(self, address: str, *, user: int | None = None) -> None:
-        """Take no more readings from it, or from one slot of it."""
-        device = self.get(address)
-        users = tuple(each for each in device.users if user is not None and each[0] != user)
-        self._put(replace(device, stream=None if user is None else device.stream, users=users))
+        """Take no more readings that name this user, or that name none. Those of other users go on."""
+        self._put(self.get(address).unassign(user))
         self._setup.on_event("unassigned", address, user)
+        self._links.refresh(address)
+
+    def unassign_all(self, address: str) -> None:
+        """Take nothing more from it, whomever it names."""
+        device = self.get(address)
+        self._put(device.unassign_all())
+        for user in (None, *(slot.user for slot in device.users)):
+            if device.owner(user) is not None:
+                self._setup.on_event("unassigned", address, user)
         self._links.refresh(address)
 
     def rename(self, address: str, name: str) -> None:

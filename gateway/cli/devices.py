@@ -22,6 +22,7 @@ from gateway.cli.wearables import (
     nearby,
     scan,
     since,
+    unnamed,
     whose,
 )
 from gateway.config import GatewayConfig, load
@@ -51,7 +52,8 @@ def add_parser(commands: common.Subparsers) -> None:
     )
     unassign = _add_one(actions, "unassign", "take no more readings from it", _unassign)
     for parser in (assign, unassign):
-        parser.add_argument("--user", type=SLOT, metavar="N", help="a user slot of a shared wearable")
+        parser.add_argument("--user", type=SLOT, metavar="N", help="only readings that name this user of it")
+    unassign.add_argument("--all", action="store_true", help="of all its users")
     unpair = _add_one(actions, "unpair", "forget its keys; it keeps its place and whose it is", _unpair)
     release = _add_one(actions, "release", "believe it again after a quarantine (admin)", _release)
     remove = _add_one(actions, "remove", "forget it altogether (admin)", _remove)
@@ -123,7 +125,9 @@ def _show(arguments: argparse.Namespace) -> int:
 def _facts(wearable: api.Wearable) -> dict[str, object]:
     known, now = wearable.known, wearable.now
     says = known.identity
-    slots = {f"stream_of_slot_{slot}": stream.hex() for slot, stream in known.users}
+    slots = {f"stream_of_user_{slot.user}": slot.stream.hex() for slot in known.users}
+    if known.unmapped_users:
+        slots["users_of_nobody"] = ", ".join(map(str, known.unmapped_users))
     behind_s = now.clock_behind_s
     clock = "not seen" if behind_s is None else f"{abs(behind_s):.0f} s {'slow' if behind_s > 0 else 'fast'}"
     drift = "" if now.clock_drift_ppm is None else f", gains {now.clock_drift_ppm:.0f} ppm"
@@ -160,11 +164,10 @@ def _assign(arguments: argparse.Namespace) -> int:
     since_ms = since(arguments.since)
 
     def body(wearable: api.Wearable) -> dict[str, Any]:
-        slots = dict(wearable.known.users)
-        before = wearable.known.stream if arguments.user is None else slots.get(arguments.user)
+        before = wearable.known.owner(arguments.user)
         if before is not None and not arguments.yes:
             raise ConfigError(
-                f"{wearable.known.address}: feeds the stream {before.hex()}; another would begin, and that one would"
+                f"{wearable.known.address}: feeds the stream {before[0].hex()}; another would begin, and that one would"
                 " get nothing more; say --yes"
             )
         return {"user": arguments.user, "since_ms": since_ms}
@@ -179,14 +182,24 @@ def _assign(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"address": wearable.known.address, "stream": made.stream}))
     else:
-        print(f"{wearable.known.address}: from now on its readings go to a new stream:\n  {made.stream}")
+        of_user = "" if arguments.user is None else f" of user {arguments.user}"
+        print(f"{wearable.known.address}: from now on its readings{of_user} go to a new stream:\n  {made.stream}")
+        if arguments.user is None and (note := unnamed(wearable.known)):
+            print(terminal.wrapped(note, indent=0))
         print(whose(made.stream))
     return 0
 
 
 def _unassign(arguments: argparse.Namespace) -> int:
-    warning = "no more readings would be taken from it"
-    return _do(arguments, "unassign", lambda _: {"user": arguments.user}, "nothing more is taken from it", warning)
+    def body(wearable: api.Wearable) -> dict[str, Any]:
+        if wearable.known.users and arguments.user is None and not arguments.all:
+            users = ", ".join(str(slot.user) for slot in wearable.known.users)
+            raise ConfigError(f"{wearable.known.address}: is assigned by user ({users}): say --user N, or --all")
+        return {"user": arguments.user, "everyone": arguments.all}
+
+    of_user = "" if arguments.user is None else f" of user {arguments.user}"
+    warning = f"no more readings{of_user} would be taken from it"
+    return _do(arguments, "unassign", body, f"nothing more{of_user} is taken from it", warning)
 
 
 def _unpair(arguments: argparse.Namespace) -> int:

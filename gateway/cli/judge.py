@@ -141,6 +141,10 @@ def link(wearable: api.Wearable) -> Finding:
     """How a wearable's link stands."""
     known, now = wearable.known, wearable.now
     name, address = words.called(known), known.address
+    if known.unmapped_users and not known.users and now.state in ("link-up", "link-down"):
+        [*users] = map(str, known.unmapped_users)
+        says = f"its readings of user {', '.join(users)} are not taken: nobody said whose they are"
+        return Finding(Level.AMBER, name, says, f"{_DEVICES} assign {address} --user {users[0]}", address)
     match now.state:
         case "link-up":
             fetching = ", its stored records are being fetched" if now.backfill == "open" else ""

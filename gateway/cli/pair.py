@@ -29,7 +29,6 @@ from gateway.errors import ConfigError, ControlError, GatewayError
 _ASKED: Final = TypeAdapter(api.Asked)
 _READING: Final = TypeAdapter(api.ReadingSeen)
 _ADDRESS: Final = re.compile(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}")
-_SHARED: Final = ("bcs", "bls", "wss")
 _MARGIN_S = 30.0
 _POLL_S = 0.3
 _TOGETHER_S = 1.0
@@ -256,24 +255,26 @@ class Dialogue:
         with suppress(ControlError):  # what the pairing itself ends with says more
             await self._daemon.post("/v1/pairing/answer", DONE, answer)
 
-    async def _assign(self, wearable: api.Wearable) -> str | None:
+    async def _assign(self, wearable: api.Wearable) -> str:
         """Begin a stream, unless it is still the same person's, and let them compare a reading; the stream."""
         address, known = wearable.known.address, wearable.known
         keep = known.assigned and await self._same_person()
-        slot = None if keep else await self._slot(known.profile)
+        if known.assigned and not keep:  # what is in its other slots is not theirs any more either
+            await self._daemon.call("POST", f"/v1/devices/{address}/unassign", {"everyone": True})
+        slot = self._arguments.user if keep else await self._slot(known.profile)
         ready = asyncio.Event()
         reading = asyncio.create_task(self._reading(address, ready))
         listening = asyncio.create_task(ready.wait())
         try:
             await asyncio.wait((reading, listening), return_when=asyncio.FIRST_COMPLETED)
-            if keep:
-                stream = known.stream.hex() if known.stream else None
+            if keep and (slot is None or known.owner(slot)):
+                stream = known.streams[0].hex()
             else:
                 body = {"user": slot, "since_ms": self._since_ms}
                 stream = (await self._daemon.post(f"/v1/devices/{address}/assign", STREAM, body)).stream
                 self._assigned, self._slot_used = True, slot
                 self._person.event("assigned", stream=stream)
-            await self._compare(reading)
+            await self._compare(reading, address)
         finally:
             reading.cancel()
             listening.cancel()
@@ -286,7 +287,7 @@ class Dialogue:
     async def _slot(self, profile: str) -> int | None:
         """The person's user slot in a wearable that several share."""
         slot: int | None = self._arguments.user
-        if slot is not None or profile not in _SHARED or not self._person.here:
+        if slot is not None or profile not in wearables.SHARED or not self._person.here:
             return slot
         while said := await self._person.ask("The person's user number on it, 0 to 255; Enter, if there are none:"):
             if said.isdecimal() and int(said) <= wearables.SLOT_MAX:
@@ -308,7 +309,7 @@ class Dialogue:
                             seen.append(reading)
         return seen
 
-    async def _compare(self, reading: asyncio.Task[list[api.ReadingSeen]]) -> None:
+    async def _compare(self, reading: asyncio.Task[list[api.ReadingSeen]], address: str) -> None:
         """Wait for the person's own reading, and let them compare it with the wearable's display."""
         person, wait_s = self._person, self._arguments.wait
         if not wait_s:
@@ -323,6 +324,10 @@ class Dialogue:
         skipped.cancel()
         if not reading.done():
             person.tell("Not compared. Later: iomt-gateway watch --values")
+            now = await self._daemon.get(f"/v1/devices/{address}", WEARABLE)
+            for user in now.known.unmapped_users:
+                person.tell(f"Readings came of its user {user}, who is nobody. If that is the person:")
+                person.tell(f"  iomt-gateway devices assign {address} --user {user}")
             return
         for each in await reading:
             person.event("reading", **asdict(each))

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from gateway.ble.inventory import TEXT_MAX
+from gateway.ble.inventory import TEXT_MAX, Device
 from gateway.cli import common, judge, terminal, words
 from gateway.control import api
 from gateway.control.client import Client
@@ -22,6 +22,8 @@ SCAN_S: Final = 10.0
 _ANSWER_S = 10.0
 SECONDS: Final = common.within(float, 0.1, 60)
 """A type of argument: for how long to listen."""
+SHARED: Final = ("bcs", "bls", "wss")
+"""Kinds that tell their users apart, where they have several."""
 SLOT_MAX: Final = 255
 SLOT: Final = common.within(int, 0, SLOT_MAX)
 """A type of argument: a user slot of a wearable that several share."""
@@ -130,6 +132,16 @@ def name(text: str) -> str:
     if len(text) > TEXT_MAX:
         raise argparse.ArgumentTypeError(f"is longer than {TEXT_MAX} characters")
     return text
+
+
+def unnamed(known: Device) -> str:
+    """What is not taken of a wearable that is assigned without a user slot, and the way out; empty: all is."""
+    if known.profile not in SHARED and not known.users_seen:
+        return ""
+    return (
+        "Only readings that name none of its users are taken. For those of one user:"
+        f" iomt-gateway devices assign {known.address} --user N"
+    )
 
 
 def whose(stream: str) -> str:

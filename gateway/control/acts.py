@@ -117,8 +117,12 @@ class Acts:
         return api.Stream(stream.hex())
 
     async def unassign(self, call: Call) -> api.Done:
-        """No more readings."""
-        self._bluetooth.wearables.unassign(self._known(call.address), user=call.body.user)
+        """No more readings of one user, of none, or of any."""
+        address = self._known(call.address)
+        if call.body.everyone:
+            self._bluetooth.wearables.unassign_all(address)
+        else:
+            self._bluetooth.wearables.unassign(address, user=call.body.user)
         return api.Done()
 
     async def unpair(self, call: Call) -> api.Done:

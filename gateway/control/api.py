@@ -57,7 +57,7 @@ class NewName(Body):
 
 
 class Slot(Body):
-    """A user slot of a shared wearable, if it is one."""
+    """Readings that name this user of a shared wearable; null: that name none."""
 
     user: _Slot | None = None
 
@@ -66,6 +66,12 @@ class Assignment(Slot):
     """Since when its stored records are this person's (UTC, milliseconds): from now on, if that is not said."""
 
     since_ms: _Utc | None = None
+
+
+class Unassignment(Slot):
+    """Or all of them, whomever they name."""
+
+    everyone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

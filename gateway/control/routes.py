@@ -49,7 +49,7 @@ ROUTES: Final = (
     Route("GET", f"{_DEVICE}/readings", Role.OPERATOR, Acts.readings, AsyncGenerator, act="look-at-readings"),
     Route("POST", f"{_DEVICE}/rename", Role.OPERATOR, Acts.rename, api.Done, api.NewName, "rename"),
     Route("POST", f"{_DEVICE}/assign", Role.OPERATOR, Acts.assign, api.Stream, api.Assignment, "assign"),
-    Route("POST", f"{_DEVICE}/unassign", Role.OPERATOR, Acts.unassign, api.Done, api.Slot, "unassign"),
+    Route("POST", f"{_DEVICE}/unassign", Role.OPERATOR, Acts.unassign, api.Done, api.Unassignment, "unassign"),
     Route("POST", f"{_DEVICE}/unpair", Role.OPERATOR, Acts.unpair, api.Done, act="unpair"),
     Route("POST", f"{_DEVICE}/release", Role.ADMIN, Acts.release, api.Done, act="release"),
     Route("DELETE", _DEVICE, Role.ADMIN, Acts.remove, api.Done, act="remove"),

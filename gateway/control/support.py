@@ -95,7 +95,7 @@ def _clean(text: str, words: Iterable[str]) -> str:
 def _words(devices: Iterable[Device]) -> Iterator[str]:
     """Whatever in the inventory tells one wearable, stream or person from another."""
     for each in devices:
-        streams = [stream.hex() for stream in (each.stream, *(stream for _, stream in each.users)) if stream]
+        streams = [stream.hex() for stream in each.streams]
         named = [each.name] if len(each.name) >= _SHORTEST_NAME else []
         serial = [each.identity.serial] if len(each.identity.serial) >= _SHORTEST_NAME else []
         yield from (

@@ -125,7 +125,7 @@ def build(site: Site, *, devices: Mapping[str, str], uplink_extra: str = "", gat
     site.receiver_config.write_text(_receiver_toml(site))
     streams = {address: secrets.token_hex(16) for address in devices}
     inventory = {
-        "schema": 2,
+        "schema": 3,
         "devices": [
             {"address": address, "profile": profile, "stream": streams[address], "bond": "authenticated"}
             for address, profile in devices.items()

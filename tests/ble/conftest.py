@@ -140,7 +140,7 @@ class Ward:
             }
             for profile in profiles
         ]
-        self.devices.write_text(json.dumps({"schema": 2, "devices": entries}))
+        self.devices.write_text(json.dumps({"schema": 3, "devices": entries}))
         bond_beforehand(self.bonds, [entry["address"] for entry in entries])
         for party in (self.cgm, self.oximeter, self.meter, wearable):
             if party and (keys := await BondStore(self.bonds).get(party.address)):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway import health
+from gateway.ble.healing import LinkState
 from gateway.ble.profiles import PROFILES
 from gateway.errors import DecodeError
 from gateway.health import bls, hrs, hts, plx
@@ -58,6 +59,8 @@ async def test_a_cuff_that_stored_its_measurement_and_lives_in_2002(ward: Ward, 
     await ward.assign("bls", wearable=wearable)
     gateway = await ward.gateway()
     await until(lambda: bool(wearable.subscribers(channel)))
+    stream = gateway.wearables.assign(ADDRESS, user=2, since_ms=0)
+    await until(lambda: gateway.codes().count("link-up") == 2 and bool(wearable.subscribers(channel)))
     measured = datetime.now(UTC) - timedelta(hours=3)
     stored = bls.BloodPressure(
         systolic=Number(124),
@@ -70,7 +73,7 @@ async def test_a_cuff_that_stored_its_measurement_and_lives_in_2002(ward: Ward, 
     [connection] = wearable.subscribers(channel)
     assert await wearable.indicate(connection, channel, stored.encode())
     await until(lambda: len(gateway.taken) == 4)
-    assert gateway.streams == {STREAMS[ADDRESS]}
+    assert gateway.streams == {stream}
     assert {SYSTOLIC, DIASTOLIC, BLOOD_PRESSURE_PULSE} < {reading.metric for reading in gateway.taken}
     for reading in gateway.taken:
         extras = dict(reading.extras)
@@ -80,6 +83,32 @@ async def test_a_cuff_that_stored_its_measurement_and_lives_in_2002(ward: Ward, 
         assert extras[Extra.TIME_SOURCE] == TimeSource.DEVICE_CORRECTED
         assert extras[Extra.DEVICE_TIME] == DateTime.of(measured - BEHIND).isoformat()
         assert extras[Extra.USER] == 2
+
+
+async def test_what_a_shared_cuff_says_of_a_user_whom_nobody_assigned_is_told_and_goes_nowhere(
+    ward: Ward, wearable: Peripheral
+) -> None:
+    channel = wearable.indicating(0x2A35)
+    wearable.add_service(0x1810, channel)
+    await wearable.start()
+    await ward.assign("bls", wearable=wearable)
+    gateway = await ward.gateway()
+    await until(lambda: bool(wearable.subscribers(channel)))
+    [connection] = wearable.subscribers(channel)
+    for user in (1, None):
+        pressure = bls.BloodPressure(systolic=Number(124), diastolic=Number(79), map=Number(94), user_id=user)
+        assert await wearable.indicate(connection, channel, pressure.encode())
+    await until(lambda: len(gateway.taken) == 3)
+    assert all(Extra.USER not in dict(reading.extras) for reading in gateway.taken)
+    assert ("withheld", ADDRESS, 3, 1) in gateway.events
+    assert gateway.inventory.get(ADDRESS).unmapped_users == (1,)
+    gateway.wearables.assign(ADDRESS, user=1)
+    assert gateway.inventory.get(ADDRESS).unmapped_users == ()
+    assert gateway.inventory.get(ADDRESS).stream == STREAMS[ADDRESS]
+    told = len(gateway.events)
+    gateway.wearables.unassign_all(ADDRESS)
+    assert gateway.events[told:] == [("unassigned", ADDRESS, None), ("unassigned", ADDRESS, 1)]
+    assert gateway.bluetooth.links.states[ADDRESS] is LinkState.UNASSIGNED
 
 
 async def test_a_strap_tells_what_is_now(ward: Ward, wearable: Peripheral) -> None:

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from gateway.ble.guard import Guard, Last, Names, alone, identified
-from gateway.ble.inventory import Device, Identity
+from gateway.ble.inventory import Device, Identity, UserSlot
 from gateway.errors import QuarantineError
 from gateway.health import metrics
 from gateway.model import Extra, Reading, Reason
 
 ADDRESS = "F0:00:00:00:01:01"
 STREAM, SON, DAUGHTER = b"\x01" * 16, b"\x02" * 16, b"\x03" * 16
+FAMILY = (UserSlot(1, SON, 0), UserSlot(2, DAUGHTER, 0))
 NOON = 1_760_000_000_000
 MINUTE = 60_000
 KNOWN = Identity("Maker", "Model", "Serial", "1.0", "aaaa")
@@ -90,32 +91,47 @@ def test_names_of_two_addresses_are_not_mixed() -> None:
 def test_readings_go_to_the_stream_of_their_device() -> None:
     routed = Guard(DEVICE, {}).route([reading(), reading(101, minute=5)])
     assert routed.streams == {STREAM: [reading(), reading(101, minute=5)]}
-    assert routed.withheld == 0
+    assert routed.withheld == {}
 
 
 def test_an_unassigned_device_yields_nothing() -> None:
     routed = Guard(replace(DEVICE, stream=None), {}).route([reading()])
-    assert (routed.streams, routed.withheld) == ({}, 1)
+    assert (routed.streams, routed.withheld) == ({}, {None: 1})
 
 
 def test_slots_of_a_shared_device_are_parted_and_one_that_is_nobodys_yields_nothing() -> None:
-    shared = replace(DEVICE, users=((1, SON), (2, DAUGHTER)))
+    shared = replace(DEVICE, users=FAMILY)
     son, daughter, guest, unnamed = reading(user=1), reading(user=2), reading(user=3), reading()
     routed = Guard(shared, {}).route([son, daughter, guest, unnamed])
     assert routed.streams == {SON: [son], DAUGHTER: [daughter], STREAM: [unnamed]}
-    assert routed.withheld == 1
+    assert routed.withheld == {3: 1}
+
+
+def test_without_slots_or_with_none_left_what_names_a_user_is_not_the_devices_own() -> None:
+    whole = Guard(DEVICE, {}).route([reading(user=1), reading(user=2), reading(user=1)])
+    assert (whole.streams, whole.withheld) == ({}, {1: 2, 2: 1})
+    emptied = replace(DEVICE, users=FAMILY).unassign(1).unassign(2)
+    assert Guard(emptied, {}).route([reading(user=1)]).streams == {}
+
+
+def test_each_slot_has_its_own_time_from_which_stored_records_are_its_persons() -> None:
+    shared = replace(DEVICE, since_ms=NOON, users=(UserSlot(1, SON, NOON), UserSlot(2, DAUGHTER, 0)))
+    stored = [reading(minute=-1, backfilled=1, **named) for named in ({}, {"user": 1}, {"user": 2})]
+    routed = Guard(shared, {}).route(stored)
+    assert routed.streams == {DAUGHTER: [stored[2]]}
+    assert routed.withheld == {None: 1, 1: 1}
 
 
 def test_what_a_device_stored_before_its_assignment_is_withheld() -> None:
     guard = Guard(replace(DEVICE, since_ms=NOON), {})
     before, after = reading(minute=-1, backfilled=1), reading(minute=1, backfilled=1)
     routed = guard.route([before, after])
-    assert (routed.streams, routed.withheld) == ({STREAM: [after]}, 1)
+    assert (routed.streams, routed.withheld) == ({STREAM: [after]}, {None: 1})
 
 
 def test_what_is_said_live_is_of_the_present_assignment_whatever_its_clock_shows() -> None:
     guard = Guard(replace(DEVICE, since_ms=NOON), {})
-    assert guard.route([reading(minute=-600)]).withheld == 0
+    assert guard.route([reading(minute=-600)]).withheld == {}
 
 
 def test_numbers_and_times_that_run_backwards_are_not_believed() -> None:
@@ -150,7 +166,7 @@ def test_what_an_earlier_connection_saw_counts() -> None:
 
 
 def test_users_of_one_scale_are_not_compared_with_each_other() -> None:
-    guard = Guard(replace(DEVICE, users=((1, SON), (2, DAUGHTER))), {})
+    guard = Guard(replace(DEVICE, users=FAMILY), {})
     guard.route([reading(40, metric=metrics.WEIGHT, user=1)])
     guard.route([reading(80, minute=1, metric=metrics.WEIGHT, user=2)])
     assert reason(guard, reading(80, minute=2, metric=metrics.WEIGHT, user=1)) == "not-one-person"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ble.inventory import Device, Identity, Inventory
+from gateway.ble.inventory import Device, Identity, Inventory, UserSlot
 from gateway.ble.pairing import Security
 from gateway.errors import ConfigError
 
@@ -20,7 +20,8 @@ KNOWN = Device(
     "cgm",
     b"\x0a" * 16,
     since_ms=1_760_000_000_000,
-    users=((1, b"\x0b" * 16),),
+    users=(UserSlot(1, b"\x0b" * 16, 1_750_000_000_000),),
+    users_seen=(1, 3),
     bond=Security.AUTHENTICATED,
     name="Ward 3, blue",
     identity=Identity("Maker", "Model", "Serial", "1.0", "0123456789abcdef"),
@@ -31,7 +32,7 @@ KNOWN = Device(
 )
 
 
-def write(path: Path, *devices: dict[str, Any], schema: int = 2) -> Path:
+def write(path: Path, *devices: dict[str, Any], schema: int = 3) -> Path:
     path.write_text(json.dumps({"schema": schema, "devices": devices}))
     return path
 
@@ -78,8 +79,17 @@ def test_takes_over_the_first_schema(tmp_path: Path, *, paired: bool, bond: Secu
     inventory = Inventory.load(path)
     assert inventory.devices == (Device(ADDRESS, "cgm", b"\x0a" * 16, bond=bond),)
     inventory.put(inventory.get(ADDRESS))
-    assert json.loads(path.read_text())["schema"] == 2
+    assert json.loads(path.read_text())["schema"] == 3
     assert Inventory.load(path).devices == inventory.devices
+
+
+def test_takes_over_the_second_schema_whose_slots_had_the_devices_time(tmp_path: Path) -> None:
+    old = CGM | {"since_ms": 1_760_000_000_000, "users": [[1, "0b" * 16], [2, "0c" * 16]]}
+    inventory = Inventory.load(write(tmp_path / "devices.json", old, CGM | {"address": "F0:00:00:00:01:02"}, schema=2))
+    shared, other = inventory.devices
+    assert (shared.stream, shared.since_ms) == (b"\x0a" * 16, 1_760_000_000_000)
+    assert shared.users == tuple(UserSlot(n, bytes([10 + n]) * 16, 1_760_000_000_000) for n in (1, 2))
+    assert (other.users, other.since_ms) == ((), 0)
 
 
 def test_only_the_owner_can_read_which_wearable_belongs_to_which_stream(tmp_path: Path) -> None:
@@ -96,7 +106,8 @@ def test_only_the_owner_can_read_which_wearable_belongs_to_which_stream(tmp_path
         ({"stream": "0a"}, "stream"),
         ({"bond": "strong"}, "bond"),
         ({"bond": 7}, "bond"),
-        ({"users": [[1, "0b"]]}, "users"),
+        ({"users": [[1, "0b" * 16]]}, "users"),
+        ({"users": [{"user": 256, "stream": "0b" * 16, "since_ms": 0}]}, "users"),
         ({"colour": "blue"}, "colour"),
     ],
 )
@@ -114,12 +125,24 @@ def test_refuses_a_first_schema_entry_that_says_nothing_of_pairing(tmp_path: Pat
 
 def test_refuses_a_schema_from_the_future(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="schema"):
-        Inventory.load(write(tmp_path / "devices.json", CGM, schema=3))
+        Inventory.load(write(tmp_path / "devices.json", CGM, schema=4))
 
 
 def test_refuses_one_address_for_two_entries(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="twice"):
         Inventory.load(write(tmp_path / "devices.json", CGM, CGM))
+
+
+def test_refuses_one_user_for_two_people(tmp_path: Path) -> None:
+    slots = [{"user": 1, "stream": stream * 16, "since_ms": 0} for stream in ("0b", "0c")]
+    with pytest.raises(ConfigError, match="user appears twice"):
+        Inventory.load(write(tmp_path / "devices.json", CGM | {"users": slots}))
+
+
+@pytest.mark.parametrize("users", [[7], 7])
+def test_refuses_a_second_schema_entry_whose_users_are_none(tmp_path: Path, users: object) -> None:
+    with pytest.raises(ConfigError, match=r"devices\.0\.users"):
+        Inventory.load(write(tmp_path / "devices.json", CGM | {"users": users}, schema=2))
 
 
 @pytest.mark.parametrize("content", [b"\xff{", b"[]", b"3", b'{"schema": 1, "devices": [7]}'])

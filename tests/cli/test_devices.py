@@ -28,7 +28,7 @@ async def ward(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bedsid
             {"address": GLS_ADDRESS, "profile": "gls", "bond": "authenticated", "name": NASTY, "battery_pct": 80},
             {"address": PLX_ADDRESS, "profile": "plx", "bond": "encrypted", "name": "finger", "stream": "ab" * 16},
         ]
-        text = json.dumps({"schema": 2, "devices": entries})
+        text = json.dumps({"schema": 3, "devices": entries})
         (bedside.site.gateway_state / "devices.json").write_text(text)
         await bedside.start()
         yield bedside
@@ -101,6 +101,24 @@ async def test_a_wearable_gets_a_name_a_stream_and_its_end(ward: Bedside) -> Non
     assert (shown["known"]["bond"], shown["known"]["stream"]) == ("none", None)
     assert json.loads((await ward.run("devices", "remove", "bed 4", "--yes", "--json")).out)["done"]
     assert (await ward.run("devices", "show", "bed 4")).status == 2
+
+
+async def test_users_of_a_shared_wearable_are_assigned_one_by_one_and_taken_away_one_by_one_or_all(
+    ward: Bedside,
+) -> None:
+    for user in ("1", "2"):
+        done = await ward.run("devices", "assign", "finger", "--user", user)
+        assert f"from now on its readings of user {user} go to a new stream" in done.out
+    which = await ward.run("devices", "unassign", "finger", "--yes")
+    assert (which.status, which.out) == (2, "")
+    assert "is assigned by user (1, 2): say --user N, or --all" in which.err
+    done = await ward.run("devices", "unassign", "finger", "--user", "1", "--yes")
+    assert done.out == f"{PLX_ADDRESS}: nothing more of user 1 is taken from it\n"
+    known = json.loads((await ward.run("devices", "show", "finger", "--json")).out)["known"]
+    assert ([slot["user"] for slot in known["users"]], known["stream"]) == ([2], "ab" * 16)
+    assert (await ward.run("devices", "unassign", "finger", "--all", "--yes")).status == 0
+    known = json.loads((await ward.run("devices", "show", "finger", "--json")).out)["known"]
+    assert (known["users"], known["stream"]) == ([], None)
 
 
 async def test_since_is_a_time(ward: Bedside) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ble.inventory import Device
+from gateway.ble.inventory import Device, UserSlot
 from gateway.ble.pairing import Security
 from gateway.cli.judge import Finding, Level, judge, worst
 from gateway.control import api
@@ -60,6 +60,16 @@ def test_a_gateway_that_is_well_is_green_and_asks_nothing_of_anybody() -> None:
     findings = judge(status(), [wearable("link-up")], identity(300))
     assert worst(findings) is Level.GREEN
     assert not [each for each in findings if each.todo]
+
+
+@pytest.mark.parametrize(("profile", "state"), [("wss", "link-down"), ("bls", "link-up")])
+def test_a_shared_wearable_whose_users_are_nobody_asks_for_one(profile: str, state: str) -> None:
+    strangers = wearable(state, profile=profile, users_seen=(1, 4))
+    finding = judge(status(), [strangers], identity(300))[-1]
+    assert (finding.level, finding.todo) == (Level.AMBER, f"iomt-gateway devices assign {ADDRESS} --user 1")
+    assert "user 1, 4 are not taken" in finding.says
+    a_guest = wearable(state, profile=profile, users_seen=(1, 4), users=(UserSlot(1, b"u" * 16, 0),))
+    assert judge(status(), [a_guest], identity(300))[-1].level is Level.GREEN
 
 
 @pytest.mark.parametrize(

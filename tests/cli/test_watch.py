@@ -30,7 +30,7 @@ async def ward(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bedsid
             "name": "bed 4",
             "stream": "ab" * 16,
         }
-        text = json.dumps({"schema": 2, "devices": [entry]})
+        text = json.dumps({"schema": 3, "devices": [entry]})
         (bedside.site.gateway_state / "devices.json").write_text(text)
         bond_beforehand(bedside.site.bonds, [GLS_ADDRESS])
         keys = await BondStore(bedside.site.bonds).get(GLS_ADDRESS)

@@ -147,7 +147,7 @@ class Site:
             {"address": address, "profile": profile, "stream": self.streams[address], "bond": "authenticated"}
             for address, profile in self.devices.items()
         ]
-        (state / "devices.json").write_text(json.dumps({"schema": 2, "devices": devices}))
+        (state / "devices.json").write_text(json.dumps({"schema": 3, "devices": devices}))
         owner = state.stat()
         for name in ("bonds.json", "devices.json"):
             shutil.chown(state / name, owner.st_uid, owner.st_gid)
