@@ -40,7 +40,7 @@ def demand(allowed: object) -> None:
 
 @act
 def write_elsewhere() -> None:
-    Path("/srv/open/file").write_text("")
+    Path(f"/srv/open/{os.getpid()}").write_text("")
 
 
 @act
@@ -238,7 +238,7 @@ def run_what_it_wrote_to_run() -> None:
 
 @act
 def use_shared_memory() -> None:
-    Path("/dev/shm/file").write_text("")  # noqa: S108 - what is tried
+    Path(f"/dev/shm/{os.getpid()}").write_text("")  # noqa: S108 - what is tried
 
 
 @act

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.nspawn.container import TREE, Container
 
-_PYTHON = "/usr/lib/iomt-{service}/bin/python"
+_PYTHON = "/usr/lib/iomt-{package}/bin/python"
 _ACTS = "/usr/libexec/acts.py"
 _OF_THE_DAEMON = {
     *("Type", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "TimeoutAbortSec", "WatchdogSec"),
@@ -31,7 +31,7 @@ class Bite:
         lines = [
             line for line in service.partition("[Install]")[0].splitlines() if line.partition("=")[0] not in left_out
         ]
-        run = f"{_PYTHON.format(service=self.service)} {_ACTS} {self.act}"
+        run = f"{_PYTHON.format(package='gateway' if self.service == 'gateway' else 'receiver')} {_ACTS} {self.act}"
         return "\n".join(("[Service]", "Type=oneshot", f"ExecStart={run}", "RuntimeDirectoryPreserve=yes", *lines, ""))
 
 

@@ -62,6 +62,39 @@ BITES = (
     Bite("reach_the_internet", ("IPAddressDeny", "IPAddressAllow")),
     Bite("reach_the_site", ("IPAddressDeny", "IPAddressAllow"), service="receiver"),
     Bite("read_the_ca", ("InaccessiblePaths",), besides=_AS_ROOT, service="receiver"),
+    Bite("read_the_ca", ("InaccessiblePaths",), besides=_AS_ROOT, service="api"),
+    Bite("read_the_ca", ("InaccessiblePaths",), service="ca"),
+    Bite("see_the_machine", ("ProcSubset",), service="api"),
+    Bite("see_the_machine", ("ProcSubset",), service="ca"),
+    Bite("reach_the_internet", ("IPAddressDeny", "IPAddressAllow"), service="api"),
+    *(
+        Bite(act, directives, service=service)
+        for service in ("receiver", "api")
+        for act, directives in {
+            "have_capabilities": ("CapabilityBoundingSet", "PrivateUsers"),
+            "see_users": ("PrivateUsers",),
+            "see_processes": ("ProtectProc",),
+            "list_modules": ("ProtectKernelModules",),
+        }.items()
+    ),
+    *(
+        Bite(act, directives, service=service)
+        for service in ("receiver", "api", "ca")
+        for act, directives in {
+            "write_elsewhere": ("ProtectSystem",),
+            "read_home": ("ProtectHome",),
+            "read_tmp_of_others": ("PrivateTmp",),
+            "see_a_device": ("PrivateDevices",),
+            "open_netlink": ("RestrictAddressFamilies",),
+            "write_and_execute_memory": ("MemoryDenyWriteExecute",),
+            "trace": ("SystemCallFilter",),
+            "make_a_namespace": ("RestrictNamespaces",),
+            "change_personality": ("LockPersonality",),
+            "share_memory": ("PrivateIPC",),
+            "dump_core": ("LimitCORE",),
+            "use_shared_memory": ("InaccessiblePaths",),
+        }.items()
+    ),
 )
 
 
@@ -112,7 +145,9 @@ signal.pause()
 
 
 @pytest.mark.parametrize(
-    "number", range(len(BITES)), ids=lambda number: f"{BITES[number].act}-{BITES[number].directives[0]}"
+    "number",
+    range(len(BITES)),
+    ids=lambda number: f"{BITES[number].service}-{BITES[number].act}-{BITES[number].directives[0]}",
 )
 def test_it_bites(world: Container, number: int) -> None:
     ended = [int(world.show(unit(number, kind), "ExecMainStatus")) for kind in ("with", "without")]
