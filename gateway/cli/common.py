@@ -40,7 +40,7 @@ def run(parser: argparse.ArgumentParser) -> int:
     arguments = parser.parse_args()
     command: Command = arguments.command
     try:
-        return command(arguments)
+        return _flushed(command(arguments))
     except GatewayError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2 if isinstance(error, (ConfigError, NoAnswerError)) else 1
@@ -54,6 +54,12 @@ def run(parser: argparse.ArgumentParser) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _flushed(status: int) -> int:
+    """Write out what was said while a reader that has gone is no surprise yet: at the interpreter's end it is one."""
+    sys.stdout.flush()
+    return status
 
 
 def within(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:

@@ -1,6 +1,7 @@
 """The commands as a person runs them: exit status, one-line errors with the way out, JSON beside prose."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -168,3 +169,15 @@ def test_prove_refuses_what_makes_no_sense(tmp_path: Path) -> None:
         done = run("prove", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert told in done.stderr
+
+
+def test_a_reader_that_has_enough_is_no_trouble_however_little_was_said() -> None:
+    command = [sys.executable, "-m", "gateway.cli.gateway", "config", "check", str(ROOT / "config" / "gateway.toml")]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    nobody, out = os.pipe()
+    os.close(nobody)
+    try:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=False, timeout=60, env=env)
+    finally:
+        os.close(out)
+    assert (done.returncode, done.stderr) == (1, b"")
