@@ -50,6 +50,13 @@ def test_the_shipped_files_show_every_key_with_its_default(
                 assert shown[section][key] == value, f"{section}.{key}"
 
 
+def test_a_retention_that_nothing_would_do_is_an_error(tmp_path: Path) -> None:
+    text = (SHIPPED / "receiver.toml").read_text()
+    (tmp_path / "receiver.toml").write_text(text.replace("# retention_days = 0", "retention_days = 40"))
+    with pytest.raises(ConfigError, match=r"store: .*retention_days needs PostgreSQL"):
+        load(tmp_path / "receiver.toml", ReceiverConfig)
+
+
 def test_an_unknown_key_is_an_error_that_names_file_and_key(gateway_toml: Path) -> None:
     gateway_toml.write_text(gateway_toml.read_text() + "\ncolour = 1\n")
     with pytest.raises(ConfigError, match=r"gateway\.toml: log\.colour: Extra inputs"):

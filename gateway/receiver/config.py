@@ -48,6 +48,12 @@ class StoreSection(Section):
     retention_days: int = Field(default=0, ge=0, le=36_500)
     backup_days: int = Field(default=0, ge=0, le=36_500)
 
+    @model_validator(mode="after")
+    def _can_retain(self) -> Self:
+        if self.retention_days and self.url == "sqlite":
+            raise ValueError("retention_days needs PostgreSQL in url; SQLite keeps everything")
+        return self
+
 
 class TlsSection(Section):
     """The receiver's client certificate for the broker."""
