@@ -66,8 +66,11 @@ class JetStream:
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(self._nats.close)
             stream = self._nats.jetstream(timeout=self._timeout_s)
-            await _declared(_check(stream, self._section))
-            self._bundles = await _declared(stream.pull_subscribe_bind(durable=_DURABLE, stream=STREAM))
+            try:
+                await _declared(_check(stream, self._section))
+                self._bundles = await _declared(stream.pull_subscribe_bind(durable=_DURABLE, stream=STREAM))
+            except TimeoutError as error:
+                raise BrokerUnreachableError("JetStream does not answer: it may be electing a leader") from error
             await self._retain.__aenter__()
             undo.pop_all()
         return self

@@ -1,13 +1,13 @@
 """Broker and receiver take renewed certificates into use while both run, and nothing is lost."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import os
 import ssl
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,7 @@ def clinic() -> Iterator[Clinic]:
         place.chmod(0o755)  # mosquitto's own account must reach its files
         site = make_site(place / "site", now=now - 300 * DAY)  # so old that its servers' certificates are due
         (place / "clients").mkdir()
-        with closing(site.authority()) as authority:
+        with contextlib.closing(site.authority()) as authority:
             publish(site, authority, now=now)
             with broker_of(site, place / "log"):
                 yield Clinic(site, authority, place / "clients")
@@ -69,6 +69,8 @@ async def serial_of_broker(clinic: Clinic) -> int:
     _, writer = await asyncio.open_connection(host, int(port), ssl=context)
     certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
+    with contextlib.suppress(OSError):  # mosquitto ends what has said nothing without a goodbye
+        await writer.wait_closed()
     return x509.load_der_x509_certificate(certificate).serial_number
 
 
