@@ -62,9 +62,11 @@ class Load:
     rig: CloudRig
     acknowledged: Progress = field(default_factory=Progress)
     stored: Progress = field(default_factory=Progress)
+    enough: bool = False
 
     async def flow(self) -> None:
-        while True:
+        """Ends with a whole turn, so that nothing is on its way that was not acknowledged."""
+        while not self.enough:
             due_s = time.monotonic() + TURN_S
             now_ms = time.time_ns() // 1_000_000
             bundles = [bundle for each in self.rig.gateways for bundle in each.seal(ONE, now_ms=now_ms)]
@@ -98,13 +100,15 @@ async def test_nothing_is_lost_or_doubled_whatever_is_killed(rig: CloudRig, caps
         told.append({"killed": name} | {f"nothing_{what}_s": round(each, 1) for what, each in silences.items()})
         await again()
 
-    async with running(load.flow()), running(load.watch()):
+    async with running(load.watch()), asyncio.TaskGroup() as group:
+        group.create_task(load.flow())
         for name, worker in list(rig.workers.items()):
             await survive(f"worker {name}", worker.kill, partial(rig.start_worker, name))
         for number in range(NODES):
             await survive(f"node {number}", partial(rig.nodes.kill, number), partial(rig.restart_node, number))
         await survive("PostgreSQL", rig.kill_database, partial(asyncio.sleep, 0))
         await asyncio.sleep(BEFORE_S)
+        load.enough = True
     async with running(load.watch()):
         await load.until_stored(load.acknowledged.count)
     with capsys.disabled():
