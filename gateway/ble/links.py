@@ -260,10 +260,11 @@ class Links:
         for user, number in routed.withheld.items():
             self._setup.on_event("withheld", device.address, number, user)
         strangers = {user for user in routed.withheld if user is not None and device.owner(user) is None}
-        known = self._setup.inventory.get(device.address)
-        if not strangers.issubset(known.users_seen):
+        if strangers and device.address in self._setup.inventory:  # a person may have removed it meanwhile
+            known = self._setup.inventory.get(device.address)
             users = tuple(sorted(strangers.union(known.users_seen)))
-            self._setup.inventory.seen(replace(known, users_seen=users))
+            if users != known.users_seen:
+                self._setup.inventory.seen(replace(known, users_seen=users))
         last = next(reversed(routed.streams), None)
         for stream, own in routed.streams.items():
             self._setup.sink(stream, own, cursor if stream is last else None)
