@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -308,7 +308,7 @@ class Outbox:
 
     def waiting(self) -> int:
         """Return how many bundles are durable and not receipted; cheaper than `stats`."""
-        return sum(last - first + 1 for log in self._logs.values() for _, first, last in log.waiting())
+        return sum(_count(log.waiting()) for log in self._logs.values())
 
     def stats(self) -> OutboxStats:
         """Return the outbox at a glance."""
@@ -317,7 +317,7 @@ class Outbox:
         segments = [segment for log in self._logs.values() for segment in log.shelf.segments]
         waiting_bytes = sum(segment.extent(first, last) for segment, first, last in waiting)
         return OutboxStats(
-            bundles=self.waiting(),
+            bundles=_count(waiting),
             bytes=waiting_bytes,
             oldest_ms=min(oldest, default=None),
             segments=len(segments),
@@ -355,6 +355,10 @@ class Outbox:
         self.on_fsync(seconds)
         self._grown.set()
         self._grown = asyncio.Event()
+
+
+def _count(waiting: Iterable[tuple[Segment, int, int]]) -> int:
+    return sum(last - first + 1 for _, first, last in waiting)
 
 
 def list_bundles(directory: Path) -> list[tuple[Link, tuple[StreamSpan, ...]]]:
