@@ -119,9 +119,8 @@ def _documents(package: Package, architecture: str, site: Path, root: Path, vers
     licence = "\n".join(f" {line}" if line else " ." for line in (ROOT / "LICENSE").read_text().splitlines())
     _write(
         documents / "copyright",
-        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
-        f"Comment: Licences of what is bundled are beside it, in {package.home}/lib,\n"
-        f" and listed in /{sbom.place(package)}.\n\n"
+        f"Licences of what is bundled are beside it, in {package.home}/lib,\n"
+        f"and listed in /{sbom.place(package)}.\n\n"
         f"Files: *\nCopyright: the authors of iomt-gateway\nLicense: Apache-2.0\n{licence}\n",
         0o644,
     )
