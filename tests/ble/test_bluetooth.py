@@ -240,6 +240,17 @@ async def test_a_wearable_with_another_serial_is_quarantined_until_a_person_rele
     assert gateway.inventory.get(PLX_ADDRESS).identity.serial == "another"
 
 
+async def test_what_a_wearable_says_while_a_person_removes_it_ends_nothing(ward: Ward) -> None:
+    await ward.assign("plx")
+    gateway = await ward.gateway()
+    await until(lambda: ("link-up", PLX_ADDRESS) in gateway.events and bool(ward.oximeter.subscribed()))
+    gateway.inventory.remove(PLX_ADDRESS)
+    before = len(gateway.taken)
+    await ward.oximeter.measure()
+    await until(lambda: len(gateway.taken) > before or gateway.task.done())
+    assert not gateway.task.done()
+
+
 async def test_what_a_wearable_shows_of_itself_is_kept(ward: Ward) -> None:
     await ward.assign("cgm")
     gateway = await ward.gateway()
